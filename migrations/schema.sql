@@ -166,10 +166,10 @@ table stable_functions
 function _list_reads(relation regclass) returns table (oid oid, kind "char")
     -- The relations that a refresh of a materialized view reads, with their pg_class.relkind: tables with their partitions and children, the tables that these are parts of, views and what these read, and materialized views, but not what those read.
 
-function _find_call_reason(relation regclass) returns text
+function _find_call_reason(relation regclass, reads oid[] default null) returns text
     -- Why the result of a materialized view may change although no table does: it calls a function that is volatile, or stable and not in tinydevcrm.stable_functions, or uses the clock.
 
-function _find_read_reason(relation regclass) returns text
+function _find_read_reason(relation regclass, reads oid[] default null) returns text
     -- Which relation that a materialized view reads cannot be tracked, and why: a foreign table, a catalog, a sequence, one of another owner, an unlogged table, one with row-level security, one that logical replication fills.
 
 
@@ -866,6 +866,7 @@ table matviews
     last_scheduled_at    timestamptz  -- When the last refresh by its schedule began, skipped ones included.
     last_notified_at     timestamptz  -- When the last refresh that succeeded and notified began.
     late_noted_at        timestamptz  -- When an event said that it is late; null once it has been refreshed, paused or scheduled anew.
+    is_managed           boolean      -- Whether files define it, so that an edit is undone when they are applied again.
     created_at           timestamptz  -- When it was registered.
     untracked_reason     text         -- Why its result may change although no tracked table does; null when it is tracked.
     is_tracked           boolean      -- Whether its result depends only on tables whose changes are tracked.
@@ -931,8 +932,11 @@ table matview_definitions
     query                text         -- The query, as Postgres prints it, with qualified names.
     fingerprint          text         -- Hash of what its rows depend on, by which upkeep sees that something has changed; null where event triggers see it: see tinydevcrm._find_fingerprint().
     is_accepted          boolean      -- Whether somebody has accepted the tables that it reads.
+    written              text         -- The query as it was typed, with its comments, in at most 1,000,000 bytes; null when that is not known.
+    written_for          text         -- The query, as Postgres printed it, when written was set.
     primary key (matview_id)
     foreign key (matview_id) references matviews(id) on delete cascade
+    trigger _100_note_written before update of written: _matview_definitions_note_written()
     trigger _100_print before update of fingerprint: _matview_definitions_print()
     trigger _500_accept after update of is_accepted: _matview_definitions_accept()
 
@@ -958,7 +962,20 @@ table dropped_matviews
     primary key (id)
 
 
--- 000032_track_matviews
+-- 000032_keep_written_queries
+-- The query of a view as it was typed: Postgres keeps neither its comments nor its lines.
+
+function _matview_definitions_note_written() returns trigger
+    -- Notes for which query of a view its text was written.
+
+function _trim_query(query text) returns text
+    -- A query as a file keeps it: lines end in LF, and there is no empty line before or after it.
+
+function _keep_written(relation regclass, query text) returns void
+    -- Keeps the query of a watched view as it was typed.
+
+
+-- 000033_track_matviews
 -- Which watched views are stale: a table that they read has changed since their last refresh.
 
 table matview_sources
@@ -977,8 +994,8 @@ table _analysis_requests
 function _matviews_set_deadline() returns trigger
     -- Begins anew to wait for a change of the tables when notify_deadline is changed.
 
-function _find_untracked_reason(relation regclass) returns text
-    -- Why a materialized view cannot be tracked; null when it can.
+function _find_untracked_reason(relation regclass, reads oid[]) returns text
+    -- Why a materialized view that reads these relations cannot be tracked; null when it can.
 
 function _matviews_analyze() returns trigger
     -- Finds what a view reads, and whether it is tracked.
@@ -990,7 +1007,7 @@ function _analyze_again(ids bigint[]) returns void
     -- Makes views stale and analyzes them again: at once, or by upkeep when another session has locked them.
 
 
--- 000033_find_stale_matviews
+-- 000034_find_stale_matviews
 -- Which views are stale, and what a refresh sees for certain.
 
 function _has_changed_since(matview_id bigint, snapshot text) returns boolean
@@ -1003,7 +1020,7 @@ function _current_snapshot() returns text
     -- What a statement that runs next sees for certain: the transactions that have ended, so not this one.
 
 
--- 000034_track_tables
+-- 000035_track_tables
 -- Which tables are tracked, on request and for a new view.
 
 function _analyze_readers(relation regclass) returns void
@@ -1022,7 +1039,7 @@ function _settle_tracking() returns void
     -- Analyzes views again when that is requested, or when their tables have lost their trigger or changed their owner, or logical replication fills them now.
 
 
--- 000035_remove_seen_changes
+-- 000036_remove_seen_changes
 -- When a recorded change may be removed: see tinydevcrm._remove_seen_changes().
 
 table _change_horizon
@@ -1041,7 +1058,7 @@ function _remove_seen_changes() returns bigint
     -- Removes changes that no view needs any more, and returns how many.
 
 
--- 000036_date_table_changes
+-- 000037_date_table_changes
 -- When tables last changed, to about a minute, and the deadline of a view.
 
 table table_change_times
@@ -1063,7 +1080,7 @@ function _check_deadline(matview matviews) returns void
     -- Raises TD007 for a view with a notify_deadline that reads no table whose changes we see.
 
 
--- 000037_create_matview_keys
+-- 000038_create_matview_keys
 -- The unique index on a key lets others read a materialized view during a refresh.
 
 function _set_key(relation regclass, key text[]) returns void
@@ -1085,7 +1102,7 @@ function _restore_key(matview matviews) returns text
     -- Creates the index on the key again after a plain refresh, if the rows allow it, so that the next refresh is concurrent.
 
 
--- 000038_watch_matviews
+-- 000039_watch_matviews
 -- The functions that users call to create, watch and drop a materialized view.
 
 function _find_registration(relation regclass) returns matviews
@@ -1127,7 +1144,7 @@ function _relation(schema_name name, name text) returns regclass
     -- The relation of that schema and name; null when there is none.
 
 
--- 000039_find_matviews
+-- 000040_find_matviews
 -- Finds a watched view by what somebody calls it, a free name, and what a view reads.
 
 function _find_unused_name(wanted text, schema_name name default "current_schema"()) returns text
@@ -1149,7 +1166,7 @@ function _find_matview(
     -- The watched materialized view that the first of these names with a match means, and the place of that name.
 
 
--- 000040_mute_matviews
+-- 000041_mute_matviews
 -- Mutes: until a time, nothing of a view notifies.
 
 function _compute_mute(until timestamptz) returns interval
@@ -1162,7 +1179,7 @@ function unmute_matview(relation regclass) returns void
     -- Ends the mute of a materialized view.
 
 
--- 000041_create_events
+-- 000042_create_events
 -- Each refresh writes one row, the record of what happened.
 
 table matview_refresh_events
@@ -1214,7 +1231,7 @@ function _matview_refresh_events_notify() returns trigger
     -- Sends the id of an event that goes to subscriptions: see tinydevcrm._notify().
 
 
--- 000042_create_event_readers
+-- 000043_create_event_readers
 -- How events are read: as programs get them, who may see them, and the latest of them.
 
 function _order_row_columns(event matview_refresh_events) returns json
@@ -1266,7 +1283,7 @@ function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns
     -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped ones, oldest first.
 
 
--- 000043_create_notify_rules
+-- 000044_create_notify_rules
 -- The notify rules.
 
 table matview_baselines
@@ -1334,7 +1351,7 @@ function _find_suppression(matview matviews, refresh _refresh, outcome text) ret
     -- Why a refresh of this outcome does not notify: a value of tinydevcrm.matview_refresh_events.suppressed_by; null when it notifies.
 
 
--- 000044_hash_rows
+-- 000045_hash_rows
 -- How the rows of a view are hashed and spread over buckets.
 
 function _build_row_hash(relation regclass, ignored_columns text[], sign integer) returns text
@@ -1350,7 +1367,7 @@ function _list_columns(relation regclass) returns text
     -- The columns of a relation, quoted, in their order.
 
 
--- 000045_list_row_changes
+-- 000046_list_row_changes
 -- What a comparison found: the added, removed and updated rows that an event carries.
 
 function _print_key(printed text, key text[]) returns text
@@ -1390,7 +1407,7 @@ function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
     -- The first elements of an array, as many as together stay within a number of bytes of JSON.
 
 
--- 000046_compare_rows
+-- 000047_compare_rows
 -- Compares the rows of a view with its baseline, bucket by bucket, and finds whether they changed.
 
 function _unpack_places(places bytea) returns tid[]
@@ -1406,7 +1423,7 @@ function _detect_change(matview matviews, refresh _refresh) returns _refresh
     -- Finds whether the rows of a materialized view differ from those of its last refresh: by a hash of all rows in any order when other views read it, else by the comparison with the baseline (two sums of 64-bit hashes: a chance of 1 in 2^128).
 
 
--- 000047_create_refresh_requests
+-- 000048_create_refresh_requests
 -- Refreshes that somebody other than the owner has requested, for a job of the owner: another role, or upkeep, which makes up for missed ones.
 
 table refresh_requests
@@ -1423,7 +1440,7 @@ function _request_refresh(matview matviews) returns void
     -- Requests a refresh by a job of the owner, and says so in a notice.
 
 
--- 000048_create_refresh_records
+-- 000049_create_refresh_records
 -- What a refresh leaves: its event, and what the registry remembers of it.
 
 function _matview_refresh_events_remember() returns trigger
@@ -1442,7 +1459,7 @@ function _record_refresh(matview matviews, schedule_id bigint, started_at timest
     -- Writes the event of a refresh, and what the next refresh is compared with.
 
 
--- 000049_record_ended_refreshes
+-- 000050_record_ended_refreshes
 -- Refreshes that ended their session, and what a failure's message says.
 
 function _find_ended_pause(ended_count integer) returns interval
@@ -1464,7 +1481,7 @@ function _explain_failure(relation regclass, refresh _refresh, took interval) re
     -- The message of a failed refresh.
 
 
--- 000050_limit_refreshes
+-- 000051_limit_refreshes
 -- How long a refresh waits for locks, and how long it takes at most.
 
 function _limit_lock_waits(
@@ -1483,7 +1500,7 @@ function _is_overdue(started_at timestamptz, share real default 1) returns boole
     -- Whether a refresh that a job began at that time takes longer than it may, or than a share of that.
 
 
--- 000051_create_refreshes
+-- 000052_create_refreshes
 -- A refresh: how it runs, what it finds, and what is recorded of it.
 
 function _begin_refresh(matview matviews) returns _refresh
@@ -1505,7 +1522,7 @@ function refresh_matview(relation regclass) returns matview_refresh_events
     -- Refreshes a watched materialized view now and returns the event.
 
 
--- 000052_refresh_on_request
+-- 000053_refresh_on_request
 -- The job that does the refreshes which somebody other than the owner has requested.
 
 procedure refresh_requested()
@@ -1518,7 +1535,7 @@ function _find_requested_matview(after_id bigint) returns matviews
     -- The next materialized view of this session's role whose refresh is requested; null when there is none.
 
 
--- 000053_create_schedule_syntax
+-- 000054_create_schedule_syntax
 -- What a cron expression means, and when it is due next.
 
 function _is_cron(schedule text) returns boolean
@@ -1562,7 +1579,7 @@ function _compute_next_zoned_time(cron_schedule text, time_zone text, after time
     -- The first minute after a time at which a cron expression in a time zone is due.
 
 
--- 000054_create_schedule_words
+-- 000055_create_schedule_words
 -- What a schedule may look like: words, a period or a cron expression, and a time zone.
 
 function _schedule_hint() returns text
@@ -1584,7 +1601,7 @@ function _parse_schedule(inout schedule text, out seconds integer, out time_zone
     -- Reads a schedule: words, a period or a cron expression, and after it perhaps a time zone.
 
 
--- 000055_create_schedule_times
+-- 000056_create_schedule_times
 -- When a schedule is due, in its time zone, and the schedule that pg_cron gets for it.
 
 function _cron_has_seconds() returns boolean
@@ -1606,7 +1623,7 @@ function _find_round(schedule text, time_zone text, cron_schedule text, called_a
     -- The round that a job called at a time is for: schedule, time_zone and cron_schedule as in tinydevcrm.schedules.
 
 
--- 000056_create_schedules
+-- 000057_create_schedules
 -- When materialized views are refreshed.
 
 table schedules
@@ -1643,7 +1660,7 @@ function _matviews_settle_watches() returns trigger
     -- Keeps tinydevcrm.change_watches true when a view gets another schedule or query.
 
 
--- 000057_assign_lanes
+-- 000058_assign_lanes
 -- Slow views have a job of their own, in which they delay only each other.
 
 function _find_last_look(matview matviews) returns timestamptz
@@ -1662,7 +1679,7 @@ function _find_round_grace(seconds integer, cron_schedule text) returns interval
     -- How long a refresh by this schedule may be overdue before it is late.
 
 
--- 000058_plan_rounds
+-- 000059_plan_rounds
 -- Which materialized views a round refreshes, and in which order.
 
 function _compute_change_due(matview matviews) returns timestamptz
@@ -1696,7 +1713,7 @@ function _find_due_matview(matview_id bigint, schedule_ids bigint[], due_at time
     -- The registration of a materialized view if it is still due.
 
 
--- 000059_create_scheduled_rounds
+-- 000060_create_scheduled_rounds
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own.
 
 function _refresh_due_matview(
@@ -1727,7 +1744,7 @@ function _list_loop_schedules(is_slow boolean) returns bigint[]
     -- The schedules that a loop serves for the role that has logged in, either those for slow materialized views or the others; null when there are none.
 
 
--- 000060_refresh_on_change
+-- 000061_refresh_on_change
 -- What the job of the schedule "on change" does, and the orchestrator: it refreshes what is stale until nothing is.
 
 function _find_change_schedule() returns bigint
@@ -1758,7 +1775,7 @@ procedure refresh_changed(
     -- Refreshes the views of this session's role that are scheduled "on change" and stale, each in a transaction of its own, those first that others read.
 
 
--- 000061_create_jobs_as_owners
+-- 000062_create_jobs_as_owners
 -- A superuser gives each pg_cron job to its owner.
 
 function _is_job_owner(owner regrole) returns boolean
@@ -1774,7 +1791,7 @@ function _take_jobs(job_ids bigint[]) returns setof bigint
     -- Those of these jobs that no other session has locked, locked.
 
 
--- 000062_create_schedule_jobs
+-- 000063_create_schedule_jobs
 -- The pg_cron jobs of schedules.
 
 function _describe_job(schedule schedules, out job_name text, out command text) returns record
@@ -1795,6 +1812,9 @@ function _matviews_drop_unused_schedule() returns trigger
 function _find_or_create_schedule(owner regrole, schedule text, seconds integer, time_zone text, is_slow boolean) returns schedules
     -- Returns the schedule of an owner.
 
+function _catches_up(schedule text, seconds integer) returns boolean
+    -- Whether a missed time of this schedule, in normal form, is made up for by default: when it is due at most once an hour.
+
 function _matviews_find_schedule() returns trigger
     -- Puts a materialized view on the schedule that its registration names, and creates that schedule if there is none.
 
@@ -1802,7 +1822,7 @@ function _matviews_end_pause() returns trigger
     -- Remembers when a pause ended: what was due before is neither late nor made up for.
 
 
--- 000063_create_request_jobs
+-- 000064_create_request_jobs
 -- The pg_cron jobs that do what was requested: refreshes that another session may not run, and those of views on change.
 
 function _refresh_requests_create_job() returns trigger
@@ -1818,7 +1838,7 @@ function _wake_change_jobs(served regrole) returns double precision
     -- Makes the jobs "on change" of all owners but one run each second, if views of theirs are stale.
 
 
--- 000064_describe_schedules
+-- 000065_describe_schedules
 -- A schedule in words, with which users check what they have written.
 
 function _join_words(items text[]) returns text
@@ -1843,7 +1863,7 @@ function describe_schedule(inout schedule text, out words text, out time_zone te
     -- A schedule in its normal form and in words, the time zone of the words, and the next three times at which it is due; none for "on change".
 
 
--- 000065_schedule_matviews
+-- 000066_schedule_matviews
 -- What users call to schedule the refreshes of a materialized view.
 
 function _assign_schedule(relation regclass, schedule text, time_zone text, catch_up boolean) returns schedules
@@ -1873,7 +1893,7 @@ function resume_matview(relation regclass) returns void
     -- Ends the pause of a materialized view: it is refreshed when its schedule is next due.
 
 
--- 000066_find_late_matviews
+-- 000067_find_late_matviews
 -- Which refreshes are late, and which were missed while the database was down.
 
 function _request_missed_refreshes() returns void
@@ -1892,7 +1912,7 @@ function _list_late_matviews() returns table (matview_id bigint, schedule_id big
     -- The materialized views that you may see and that are late: a refresh by the schedule was due, and has not begun.
 
 
--- 000067_check_templates
+-- 000068_check_templates
 -- Whether a template of a notification is one: Mustache, without what it does not need here.
 
 function _refuse_template(template text, what text, problem text, place integer, hint text) returns void
@@ -1902,7 +1922,7 @@ function _check_template(template text, what text) returns void
     -- Checks a template in Mustache, of the title or of the message, which what names.
 
 
--- 000068_create_audience_rules
+-- 000069_create_audience_rules
 -- The rules that a subscription may have of its own: which of the events of a view it gets.
 
 table outcome_rules
@@ -1931,7 +1951,7 @@ function _find_recipient(address text, allowed_domains text[]) returns text
     -- The address to which a message goes, from a value of the data: null unless it is one plain e-mail address of one of these domains.
 
 
--- 000069_create_subscriptions
+-- 000070_create_subscriptions
 -- Who is notified.
 
 table subscriptions
@@ -1956,6 +1976,7 @@ table subscriptions
     allowed_domains      text[]       -- The domains, in lower case, to which addresses of to_column must belong.
     title                text         -- Template of the titles that people get: Mustache, at most 1,000 bytes; null for the default title.
     message              text         -- Template of the texts that people get, likewise, at most 10,000 bytes.
+    file_texts           jsonb        -- How a file gave URL, headers and secret, such as "${SLACK_URL}", each with a hash of what that stood for.
     created_at           timestamptz  -- When it was created.
     primary key (id)
     unique (owner, name)
@@ -2005,7 +2026,7 @@ function unmute_subscription(name text) returns void
     -- Ends the mute of a subscription.
 
 
--- 000070_create_audiences
+-- 000071_create_audiences
 -- Several audiences of one view: subscriptions with rules of their own, and with rows apart.
 
 function _list_asked_rules(matview_id bigint, owner regrole, out asked_rules text[], out carries_all boolean) returns record
@@ -2030,7 +2051,7 @@ function set_audience(
     -- Sets which events of its view a subscription gets, and in which parts, from the next event on.
 
 
--- 000071_split_events
+-- 000072_split_events
 -- Which subscriptions get an event, and which of its rows: all, each alone, or those of an address.
 
 function _list_held_rules(event matview_refresh_events) returns text[]
@@ -2066,7 +2087,7 @@ function _find_event_recipient(
     -- The address of these rows of an event; null unless all have the same, to which messages may go.
 
 
--- 000072_create_deliveries
+-- 000073_create_deliveries
 -- Delivery is at least once.
 
 table deliveries
@@ -2114,7 +2135,7 @@ function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery for each subscription whose owner may see the event, and whose own rules, if it has any, hold; or one for each of its parts: see tinydevcrm._split_event().
 
 
--- 000073_order_deliveries
+-- 000074_order_deliveries
 -- Which deliveries can be received next: the first pending one of each view, its head.
 
 function _list_heads(subscription_id bigint) returns setof deliveries
@@ -2127,7 +2148,7 @@ function _list_due_heads(subscription_id bigint, head_limit integer) returns tab
     -- The heads of a subscription that may be received now, up to a number, with their ctid.
 
 
--- 000074_group_failures
+-- 000075_group_failures
 -- Fifty views that fail for one reason are one message.
 
 function _find_delivery_before(subscription_id bigint, matview_id bigint, event_id bigint) returns bigint
@@ -2146,7 +2167,7 @@ function grouped_events(delivery_id bigint) returns setof matview_refresh_events
     -- The events that a delivery carries besides its own: failures of other views for the same reason, or other recoveries.
 
 
--- 000075_receive_deliveries
+-- 000076_receive_deliveries
 -- How a worker takes deliveries, and answers each.
 
 function _lock_due_deliveries(subscription_id bigint, batch_size integer, run_length integer) returns tid[]
@@ -2195,7 +2216,7 @@ function reject_event(delivery_id bigint, reason text default null, retry_after 
     -- Rejects a delivery that could not be handled, with the reason.
 
 
--- 000076_create_redeliveries
+-- 000077_create_redeliveries
 -- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
@@ -2214,7 +2235,7 @@ function _make_waiting_due(subscription_id bigint) returns void
     -- Makes the deliveries of a subscription that wait for a retry due now.
 
 
--- 000077_create_latest_deliveries
+-- 000078_create_latest_deliveries
 -- The newest deliveries of a subscription, and the states of views and deliveries, which only this file defines.
 
 function _find_renamed_read(matview_id bigint) returns text
@@ -2268,7 +2289,7 @@ function _find_next_delivery(subscription_id bigint) returns deliveries
     -- The delivery of a subscription that is received next, unless an endpoint delays it; null when none is pending or all are in flight.
 
 
--- 000078_create_webhook_formats
+-- 000079_create_webhook_formats
 -- The shapes in which a webhook posts: data, not code, so that page, command line and psql list the same ones.
 
 table webhook_formats
@@ -2299,7 +2320,7 @@ function _show_url(url text, format text) returns text
     -- A URL as lists show it.
 
 
--- 000079_create_webhooks
+-- 000080_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, in the format that its receiver takes: tinydevcrm.webhook_formats.
 
 table webhooks
@@ -2368,7 +2389,7 @@ function rotate_webhook_secret(name text, grace interval default '1 day') return
     -- Gives a webhook a new secret and returns it.
 
 
--- 000080_check_webhook_urls
+-- 000081_check_webhook_urls
 -- Where a webhook may post.
 
 function _find_url_problem(url text) returns text
@@ -2381,7 +2402,7 @@ function _webhooks_check_url() returns trigger
     -- Raises TD007 when nothing can be posted to the URL of a webhook, or not in its format, and says why.
 
 
--- 000081_check_webhook_headers
+-- 000082_check_webhook_headers
 -- Which headers of their own the owners of webhooks may send.
 
 function _find_header_problem(headers jsonb) returns text
@@ -2394,7 +2415,7 @@ function _webhooks_check_headers() returns trigger
     -- Raises TD007 when headers cannot be sent with the posts of a webhook, and says why.
 
 
--- 000082_track_endpoints
+-- 000083_track_endpoints
 -- Whether the endpoint of a webhook is down: failures in a row, probes, and the first success.
 
 function _webhooks_set_failing() returns trigger
@@ -2416,7 +2437,7 @@ function _note_failure(subscription_id bigint) returns boolean
     -- Counts a failure of an endpoint and sets the pause until the next probe: 5 seconds, twice as much after each failed one, up to settings.webhook_probe_pause, ± a quarter by chance.
 
 
--- 000083_describe_events
+-- 000084_describe_events
 -- What a person is notified of: an event in words.
 
 function _encode_path(part text) returns text
@@ -2444,7 +2465,7 @@ function _build_notification(
     -- What the orchestrator needs to write the post of an event in a format other than standard: the event in words (see tinydevcrm._describe_event()) and as JSON, the comment on the view, the templates, the limits of the format, and the names of the other views that the post is about.
 
 
--- 000084_create_digests
+-- 000085_create_digests
 -- When a webhook that gathers posts its next message: at the times of its digest, or some time after its last e-mail.
 
 function _compute_next_digest(digest text, after timestamptz) returns timestamptz
@@ -2463,7 +2484,7 @@ function _hold_posts(subscription_id bigint, until timestamptz) returns void
     -- Posts nothing of a webhook that gathers before a time.
 
 
--- 000085_gather_posts
+-- 000086_gather_posts
 -- One post for several deliveries: a digest, and the e-mails that would follow each other within a minute.
 
 function _gathers(webhook webhooks) returns boolean
@@ -2491,7 +2512,7 @@ function _build_digest(webhook webhooks, delivery_id bigint) returns json
     -- The body of a post that carries several events: in format standard of type digest, with the events in data; else a notification whose events are notifications, as tinydevcrm._build_notification() returns them.
 
 
--- 000086_create_emails
+-- 000087_create_emails
 -- An e-mail is a webhook of format email: its URL is mailto: and the addresses.
 
 function _list_addresses(webhook webhooks) returns setof text
@@ -2535,7 +2556,7 @@ function _subscription_state(subscription subscriptions) returns text
     -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), switched off (its endpoint is gone for good, or its last recipient has unsubscribed), no mail server (its e-mails wait until the orchestrator has an SMTP_URL), or view dropped (its materialized view is gone, or its owner may no longer see it: what is pending is still delivered, and nothing new comes).
 
 
--- 000087_post_webhooks
+-- 000088_post_webhooks
 -- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
 
 function _endpoint_is_due(webhook webhooks) returns boolean
@@ -2592,7 +2613,7 @@ function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
 
--- 000088_answer_posts
+-- 000089_answer_posts
 -- What follows from the answer of an endpoint.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
@@ -2629,7 +2650,7 @@ function _refuse_post(
     -- Handles an endpoint's refusal of a post.
 
 
--- 000089_retry_subscriptions
+-- 000090_retry_subscriptions
 -- Retry now, and when the next attempt is.
 
 function retry_subscription(name text) returns bigint
@@ -2639,7 +2660,7 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000090_preview_messages
+-- 000091_preview_messages
 -- What people would be notified of: the message of a subscription by its templates, for the last event or an example.
 
 function _find_example_event(subscription_id bigint) returns matview_refresh_events
@@ -2649,7 +2670,7 @@ function preview_message(name text, title text default null, message text defaul
     -- What the message of a subscription is made of, for its last event or for an example, with other templates than its own if they are given: orchestrator subscription preview and the page render them.
 
 
--- 000091_test_subscriptions
+-- 000092_test_subscriptions
 -- A test of a subscription really sends a message.
 
 table subscription_tests
@@ -2703,7 +2724,7 @@ function _finish_test(test_id bigint, status integer, duration interval, answer 
     -- Records how a test has ended: the status, 0 for none, and the first characters of the answer.
 
 
--- 000092_create_embeds
+-- 000093_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -2756,7 +2777,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000093_create_sources
+-- 000094_create_sources
 -- Where files come from again and again: a URL that the orchestrator fetches by a schedule, and how what it gets is imported.
 
 table sources
@@ -2777,6 +2798,7 @@ table sources
     notify_deadline      interval     -- When nothing new has come for so long, an event notifies, a minute to ten years; 0 for never.
     is_paused            boolean      -- Whether its schedule is paused.
     is_dropped           boolean      -- Setting it drops the source with its runs.
+    file_texts           jsonb        -- How a file gave URL and headers, as in tinydevcrm.subscriptions.
     next_due_at          timestamptz  -- When it is fetched next; null when it is paused or has no schedule.
     etag                 text         -- The ETag of the last file that was imported, for the server to answer that it has not changed.
     last_modified        text         -- Its Last-Modified, likewise.
@@ -2810,7 +2832,7 @@ function _sources_drop() returns trigger
     -- Deletes a source whose owner has set is_dropped.
 
 
--- 000094_create_source_runs
+-- 000095_create_source_runs
 -- What became of the sources: a run each time that one is due or asked for.
 
 table source_runs
@@ -2854,7 +2876,7 @@ function _source_runs_end() returns trigger
     -- Records with a source how its run has ended.
 
 
--- 000095_manage_sources
+-- 000096_manage_sources
 -- The calls that create, change, run, pause and drop sources.
 
 function _find_own_source(name text) returns bigint
@@ -2912,7 +2934,7 @@ function drop_source(name text) returns void
     -- Drops a source with its runs.
 
 
--- 000096_take_source_runs
+-- 000097_take_source_runs
 -- How orchestrators take runs: for a minute each, which they put off while they work.
 
 function _make_due_runs() returns void
@@ -2958,7 +2980,7 @@ function _describe_run(run source_runs) returns table (
     -- What an orchestrator needs to fetch a run: the URL, the headers, what the server said of the last file, and how to import the new one.
 
 
--- 000097_answer_source_runs
+-- 000098_answer_source_runs
 -- What orchestrators answer.
 
 function _lock_run(run_id bigint, attempt integer) returns source_runs
@@ -2996,7 +3018,7 @@ function _fail_run(
     -- Records that an attempt has failed.
 
 
--- 000098_import_fetched
+-- 000099_import_fetched
 -- The files of other roles: an orchestrator puts the rows into a staging table of ours, and the owner's own pg_cron job moves them into the table, because defaults, checks and triggers of that table run as the role that fills it.
 
 table source_rows
@@ -3035,7 +3057,7 @@ procedure import_fetched()
     -- Imports the files that an orchestrator has fetched for the sources of this session's role, each in a transaction of its own.
 
 
--- 000099_note_sources
+-- 000100_note_sources
 -- A source that fails, recovers, or has nothing new for its deadline writes an event, as a view does.
 
 function _sources_note() returns trigger
@@ -3077,7 +3099,7 @@ view source_status
     is_troubled          boolean      -- Whether the state needs attention.
 
 
--- 000100_create_retention
+-- 000101_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -3108,7 +3130,7 @@ function _remove_expired_runs(batch_size integer) returns bigint
     -- Removes one batch of the runs of sources that are older than tinydevcrm.settings.import_retention, or beyond the last 1000 of their source, and returns how many.
 
 
--- 000101_create_status
+-- 000102_create_status
 -- The state of everything, as views.
 
 function _find_clock() returns integer
@@ -3146,6 +3168,7 @@ view matview_status
     late_since           timestamptz  -- When that refresh was due.
     status               text         -- Its state: see tinydevcrm._matview_state().
     is_troubled          boolean      -- Whether that needs attention: see tinydevcrm._needs_attention().
+    is_managed           boolean      -- Whether files define it: see tinydevcrm.matviews.
 
 view job_runs
     -- pg_cron's history of the schedules that you may see.
@@ -3188,7 +3211,7 @@ view subscription_status
     to_column            text         -- The column with the address of who gets a row; null when there is none.
 
 
--- 000102_create_overview
+-- 000103_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -3211,7 +3234,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs, or an orchestrator with --clock.
 
 
--- 000103_create_page_lists
+-- 000104_create_page_lists
 -- What the page lists: the imported tables, the views with all that it shows of each, and what needs attention.
 
 view imported_tables
@@ -3277,7 +3300,7 @@ function _list_troubled(row_limit integer) returns table (kind text, key text, r
     -- The views that you may see and your subscriptions and sources that need attention, with the reason and since when: up to row_limit of each kind, failing and late ones first.
 
 
--- 000104_list_subscriptions
+-- 000105_list_subscriptions
 -- What the page lists of subscriptions, and shows of one.
 
 function _list_subscriptions(
@@ -3311,7 +3334,7 @@ function _describe_subscription(name text) returns table (
     -- What the page of your subscription shows beside its deliveries.
 
 
--- 000105_follow_changes
+-- 000106_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(
@@ -3351,7 +3374,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000106_follow_table_changes
+-- 000107_follow_table_changes
 -- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -3391,7 +3414,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000107_note_late_matviews
+-- 000108_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -3401,7 +3424,7 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000108_create_upkeep
+-- 000109_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -3447,7 +3470,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000109_create_checks
+-- 000110_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -3483,7 +3506,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000110_create_metrics
+-- 000111_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -3505,7 +3528,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000112_drop_users
+-- 000113_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -3518,14 +3541,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000113_create_watchdog
+-- 000114_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000114_create_rule_replays
+-- 000115_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -3582,7 +3605,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000115_move_registrations
+-- 000116_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -3604,7 +3627,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000116_list_matview_settings
+-- 000117_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -3626,7 +3649,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000117_lock_readers
+-- 000118_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -3656,7 +3679,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000118_alter_matview_queries
+-- 000119_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -3685,7 +3708,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000119_describe_matviews
+-- 000120_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -3695,7 +3718,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000120_restore_matviews
+-- 000121_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
@@ -3726,7 +3749,7 @@ function restore_matview(name text) returns regclass
     -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key, schedule and mute.
 
 
--- 000121_manage_tables
+-- 000122_manage_tables
 -- What the page shows of a user's own tables, and does with them, and what its search finds.
 
 function _size_of(relation regclass) returns bigint
@@ -3784,14 +3807,14 @@ function _list_imports(
     -- The imports, newest first, whose file or table has a part in its name; or one of them.
 
 
--- 000122_create_sample
+-- 000123_create_sample
 -- The sample: a table, a view of it and a schedule, to see how everything works together.
 
 function create_sample(schema_name name default "current_schema"(), out relation regclass, out matview regclass) returns record
     -- Creates a table of the numbers 0 to 9 and a view of the one that is the last digit of the current second, refreshed every 5 seconds.
 
 
--- 000123_set_up_matviews
+-- 000124_set_up_matviews
 -- What the pages of views read beside the list: what a view reads and who gets its events, names for the query editor, a rule tried on what was recorded.
 
 function _describe_reads(relation regclass) returns table (kind text, key text, relation regclass)
@@ -3816,7 +3839,7 @@ function _set_up_matview(name text, query text, notify_when text, schedule text,
     -- Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, by a webhook if there is a URL, and schedules it; an empty schedule is left out, and so is a subscription without name and URL.
 
 
--- 000124_list_event_details
+-- 000125_list_event_details
 -- What the page of one event shows beside the event.
 
 function _find_neighbours(event_id bigint, out previous bigint, out next bigint) returns record
@@ -3832,7 +3855,7 @@ function _list_event_deliveries(event_id bigint) returns table (
     -- The deliveries of an event to your subscriptions, up to 100, those first that are not acknowledged.
 
 
--- 000125_create_clock
+-- 000126_create_clock
 -- The clock: what orchestrator up --clock calls to run the jobs of a database without pg_cron.
 
 function _compute_next_run(schedule text, after timestamptz) returns timestamptz
@@ -3863,7 +3886,7 @@ function use_pg_cron() returns void
     -- Has pg_cron run the jobs of a database whose jobs the orchestrator has run so far, by "up --clock".
 
 
--- 000126_find_next_work
+-- 000127_find_next_work
 -- When the orchestrator next has something to do.
 
 function _find_next_job() returns timestamptz
@@ -3882,7 +3905,7 @@ function _find_next_work(log text) returns double precision
     -- In how many seconds the orchestrator, whose own subscription has this name, has something to do: a schedule, a delivery, a source, a deadline or a test of a subscription.
 
 
--- 000127_list_sources
+-- 000128_list_sources
 -- What the page lists of sources, and shows of one.
 
 function _list_sources(
@@ -3934,7 +3957,7 @@ function _list_sources_of(table_key text) returns table (name text, schedule tex
     -- Your sources that fill a table, which has its name with its schema, quoted where needed.
 
 
--- 000128_choose_exact_types
+-- 000129_choose_exact_types
 -- The types in which a Parquet file has the columns of a table or view: those that have all its values.
 
 function _print_exact_type(attribute text, type regtype, modifier integer) returns text
@@ -3945,6 +3968,272 @@ function _choose_decimal(largest numeric, scale integer) returns text
 
 function _choose_exact_types(relation regclass) returns text[]
     -- For each column of a table or materialized view, in their order, the type in which a Parquet file has all its values: that of the column, or of the domain's values.
+
+
+-- 000130_create_definitions
+-- What a role has defined: which tables are tracked, its views, sources and subscriptions, as documents that files can hold, and that another database can be given.
+
+table definition_keys
+    -- The keys that a definition may have.
+    kind                 text         -- Of what: table, view, source or subscription.
+    rank                 integer      -- Its place in a file.
+    name                 text         -- The key.
+    type                 text         -- What it holds: text, number, boolean, list (of texts), object, or query, which is the text below the comment block of the file of a view.
+    is_kept              boolean      -- Whether what it sets stays as it is when the key is not there: what people do in operation, such as a pause.
+    is_secret            boolean      -- Whether it may hold secrets.
+    description          text         -- What it sets, in one sentence.
+    primary key (kind, name)
+    unique (kind, rank)
+
+type _definition
+    -- What is defined: its kind and its name, for a view as SQL writes it, with its schema and name as they are; the keys of tinydevcrm.definition_keys that differ from the default; and how a file writes those that may be secret.
+    kind                 text
+    name                 text
+    schema_name          text
+    relname              text
+    definition           jsonb
+    texts                jsonb
+
+function _without_nulls(document jsonb) returns jsonb
+    -- An object without the keys whose value is null; values within values stay.
+
+function _shorten_name(schema_name text, relname text, home name) returns text
+    -- The name of a relation as SQL writes it, with its schema unless that is home.
+
+function _show_time(at timestamptz) returns text
+    -- A time as files write it; null when it is past.
+
+function _print_queries() returns jsonb
+    -- The queries of your views whose text as it was typed is not known, as Postgres prints them, by the numbers of the registrations.
+
+
+-- 000131_export_definitions
+-- The definitions of a role as they are.
+
+function _list_defined_tables(home name) returns setof _definition
+    -- Your tables that are tracked or that a view of yours reads.
+
+function _list_defined_views(home name, printed jsonb) returns setof _definition
+    -- Your watched views.
+
+function _list_defined_sources(home name) returns setof _definition
+    -- Your sources, with URLs and headers.
+
+function _list_defined_subscriptions(home name) returns setof _definition
+    -- Your subscriptions, with URLs, headers and secrets, but for those to dropped views.
+
+function _list_defined(home name, printed jsonb) returns setof _definition
+    -- All that you have defined, with secrets.
+
+function _hash_value(value jsonb) returns text
+    -- A hash of a value, by which a change is seen.
+
+function _write_secrets(definition jsonb, texts jsonb, variable text) returns jsonb
+    -- What files write for the keys of a definition that may be secret: as the file did that last gave this value (texts: see tinydevcrm.subscriptions.file_texts), else a variable of the environment.
+
+function _name_variables(home name, printed jsonb) returns setof _definition
+    -- All that you have defined, with secrets in definition and what a file writes for them in texts.
+
+function export_definitions(home name default "current_schema"(), printed jsonb default _print_queries()) returns table (kind text, name text, schema_name text, relname text, definition jsonb)
+    -- What you have defined: tracked tables, watched views, sources and subscriptions, each with the keys of tinydevcrm.definition_keys that differ from the default, for files.
+
+
+-- 000132_normalize_definitions
+-- Definitions that somebody writes, in the form in which those of the database are listed.
+
+function _read_name(name text, home name, out schema_name text, out relname text) returns record
+    -- Schema and name of a relation, from its name as SQL writes it; without a schema it is in home.
+
+function _normalize_name(name text, home name) returns text
+    -- The name of a relation as tinydevcrm._shorten_name() writes it.
+
+function _list_texts(list jsonb) returns text[]
+    -- The texts of a list; null when there are none.
+
+function _list_sorted(list jsonb) returns text[]
+    -- The texts of a list in lower case, each once; null when there are none.
+
+function _normalize_schedule(schedule text) returns text
+    -- A schedule as the registry keeps it; null for an empty one.
+
+function _normalize_view(definition jsonb) returns jsonb
+    -- The definition of a view in the form of tinydevcrm._list_defined_views(), where what is not given is null.
+
+function _normalize_source(name text, definition jsonb, home name) returns jsonb
+    -- The definition of a source in the form of tinydevcrm._list_defined_sources(), likewise.
+
+function _normalize_subscription(definition jsonb, home name) returns jsonb
+    -- The definition of a subscription in the form of tinydevcrm._list_defined_subscriptions(), likewise.
+
+
+-- 000133_plan_definitions
+-- What would change to make a role's definitions those that files hold.
+
+type _definition_change
+    -- One thing that is defined now (old) or wanted (new), both with secrets, and how files write the keys that may be secret.
+    action               text
+    kind                 text
+    name                 text
+    schema_name          text
+    relname              text
+    old                  jsonb
+    new                  jsonb
+    old_texts            jsonb
+    new_texts            jsonb
+
+function _normalize_definition(wanted jsonb, home name) returns _definition
+    -- Reads {"kind", "name", "schema", "definition", "texts"}, in which name and schema of a view are as they are, and texts has what the file writes for keys that may be secret.
+
+function _find_unreadable(wanted jsonb, home name) returns jsonb
+    -- The wanted definitions that cannot be read, such as one with an unknown key or a bad interval, each with its error.
+
+function _raise_problem(problem jsonb) returns void
+    -- Raises an error that was caught, with the name of what it is about.
+
+function _read_wanted(wanted jsonb, home name) returns setof _definition
+    -- Reads a list of wanted definitions.
+
+function _find_action(kind text, old jsonb, new jsonb) returns text
+    -- What makes one definition another: see tinydevcrm._definition_change.
+
+function _compare_definitions(wanted jsonb, is_pruning boolean, home name, printed jsonb) returns setof _definition_change
+    -- Each wanted definition beside the one that there is, also when nothing changes; with is_pruning also what there is and nobody wants, but never tables.
+
+function _show_secret(old jsonb, new jsonb, old_text jsonb, new_text jsonb) returns jsonb
+    -- How a plan shows a text that there is and may be secret: as the file writes the wanted one, if it is the same; else as it would be exported.
+
+function _show_old(change _definition_change) returns jsonb
+    -- The definition that there is, without secrets.
+
+function plan_definitions(
+        wanted jsonb,
+        is_pruning boolean default false,
+        home name default "current_schema"(),
+        printed jsonb default _print_queries()
+    ) returns table (action text, kind text, name text, schema_name text, relname text, old jsonb, new jsonb)
+    -- What tinydevcrm.apply_definitions() would change, as definitions without secrets: see tinydevcrm.export_definitions().
+
+
+-- 000134_define_views
+-- Gives tables, views and sources what their definitions say, through the functions that people call.
+
+function _differs(change _definition_change, keys text[]) returns boolean
+    -- Whether a change is one of these keys.
+
+function _is_wanted(change _definition_change, key text) returns boolean
+    -- The wanted value of a boolean; false when it is not given.
+
+function _find_defined_table(change _definition_change, home name) returns regclass
+    -- The table that a definition names.
+
+function _define_table(change _definition_change, home name) returns void
+    -- Tracks a table, or ends that.
+
+function _set_rule(relation regclass, definition jsonb) returns void
+    -- Gives a view the rule of a definition, and watches it first if it is not.
+
+function _change_key(relation regclass, key text[]) returns void
+    -- Gives a view another key, or none, with its index.
+
+function _set_view(change _definition_change, relation regclass) returns void
+    -- Sets what a definition says of a view beside its query, rule and key.
+
+function _replace_rule(change _definition_change, relation regclass) returns void
+    -- Gives a view that there is the rule and the key of its definition, where they differ.
+
+function _define_source(change _definition_change, home name) returns void
+    -- Creates, alters or replaces a source.
+
+function _find_defined_view(name text, home name) returns regclass
+    -- The view that a definition names, or what stands in for it during a check; null for none.
+
+
+-- 000135_define_subscriptions
+-- Gives subscriptions what their definitions say.
+
+function _set_webhook_secret(name text, secret text, grace interval) returns void
+    -- Gives a webhook this secret.
+
+function _create_defined_subscription(change _definition_change, home name) returns void
+    -- Creates a subscription with what cannot be altered.
+
+function _alter_defined_endpoint(change _definition_change) returns void
+    -- Changes where a webhook or an e-mail goes.
+
+function _set_defined_audience(change _definition_change) returns void
+    -- Sets which events a subscription gets, in which parts, and when.
+
+function _define_subscription(change _definition_change, home name) returns void
+    -- Creates, alters or replaces a subscription.
+
+function _keep_texts(changes _definition_change[]) returns void
+    -- Keeps how the files wrote what may be secret, so that an export writes it the same way.
+
+
+-- 000136_stand_in_for_views
+-- Stands in for a view that a check has not made: an empty materialized view with the same columns.
+
+function _list_null_columns(relation regclass) returns text
+    -- What a query selects that has the columns of a relation, and only nulls.
+
+function _move_to_stand_in(relation regclass, copy regclass) returns void
+    -- Registers what stands in for a view in its place, until the check is rolled back, and notes it for tinydevcrm._find_defined_view() in the setting definitions.stand_ins.
+
+function _make_stand_in(change _definition_change, name text, relation regclass) returns regclass
+    -- Makes an empty materialized view with the columns of the wanted query, or, when that stays, of the view.
+
+function _stand_in(change _definition_change) returns void
+    -- Does for a check what tinydevcrm._define_view() does, with an empty stand-in.
+
+
+-- 000137_order_views
+-- Creates and alters views, each after those that it reads.
+
+function _list_needs(changes _definition_change[]) returns table (place bigint, needs bigint[])
+    -- Which of these views the query of each may read: those whose names are words in it.
+
+function _prints_alike(relation regclass, query text) returns boolean
+    -- Whether a query is that of a view but for its text, such as comments and lines.
+
+function _define_view(change _definition_change) returns void
+    -- Creates or alters a view.
+
+function _drop_defined(change _definition_change) returns void
+    -- Drops a view, a source or a subscription.
+
+function _define(change _definition_change, home name, is_checking boolean) returns jsonb
+    -- Creates, alters or replaces one thing, or, with is_checking, does as much of it as harms nobody.
+
+function _list_ready(places bigint[], needs jsonb) returns bigint[]
+    -- Which of these places need none of the others; all when there is no such one.
+
+function _may_wait(problem jsonb) returns boolean
+    -- Whether an error may be because another view is not there yet, or not as it will be.
+
+function _define_views(changes _definition_change[], is_checking boolean) returns jsonb
+    -- Creates and alters views, each after those that it reads.
+
+
+-- 000138_apply_definitions
+-- Makes all of a role's definitions those that files hold, in one transaction, or finds what stands in the way.
+
+function _list_steps(changes _definition_change[], is_late boolean) returns setof _definition_change
+    -- What is to be done before the views are created and altered, or after it, in this order.
+
+function _define_all(changes _definition_change[], home name, is_checking boolean) returns jsonb
+    -- Makes changes until one fails; with is_checking as far as that harms nobody, and all of them.
+
+function _note_managed(changes _definition_change[]) returns void
+    -- Notes which of your views files define: those of these files, and no others.
+
+function apply_definitions(wanted jsonb, is_pruning boolean default false) returns table (action text, kind text, name text)
+    -- Makes what you have defined that which files hold: see tinydevcrm.plan_definitions().
+
+function _try_all(wanted jsonb) returns jsonb
+    -- What stops definitions that can be read, once they are compared with what there is.
+
+function check_definitions(wanted jsonb) returns table (kind text, name text, code text, message text, detail text, hint text)
+    -- What would stop tinydevcrm.apply_definitions(), all of it: queries that cannot be read or name what there is not, bad settings.
 
 
 -- of no migration

@@ -92,6 +92,7 @@ func (p *program) planCommand() *cobra.Command {
 		Long: "Show what apply would change, as a diff of the files. Nothing changes.\n\n" + aboutFiles + "\n\n" +
 			"The exit code is 0 when nothing would change, 2 when something would, 1 when that cannot be found, such as when a\n" +
 			"file has an error, and 64 when the command line is wrong.",
+		Example:     "  orchestrator plan crm\n  orchestrator plan crm --prune",
 		Annotations: map[string]string{usageCode: "64"},
 	}
 	pruneFlag(command, &prunes)
@@ -201,9 +202,10 @@ func (p *program) applyCommand() *cobra.Command {
 	prunes := false
 	command := &cobra.Command{
 		Use:   "apply DIR",
-		Short: "Make views, tracked tables, sources and subscriptions what the files say, all or nothing",
+		Short: "Make views, tracked tables, sources and subscriptions what the files say",
 		Long: "Make views, tracked tables, sources and subscriptions what the files say, all in one transaction. What is so already\n" +
 			"stays as it is, with what has been recorded of it. Views are made after those that they read.\n\n" + aboutFiles,
+		Example:     "  orchestrator apply crm\n  orchestrator apply crm --prune",
 		Annotations: map[string]string{whenStopped: "stopped; nothing is changed"},
 	}
 	pruneFlag(command, &prunes)
@@ -232,6 +234,7 @@ func (p *program) checkCommand() *cobra.Command {
 		Long: "Find all errors of the files: queries that cannot be read or name what there is not, and bad settings. Runs no query\n" +
 			"of theirs, makes nobody wait, and changes nothing. It does not find a query that fails only when it runs, two rows\n" +
 			"of one key, and a view that cannot be refreshed on change or have a deadline, because its tables are not tracked.\n\n" + aboutFiles,
+		Example: "  orchestrator check crm",
 	}
 	command.RunE = p.withFiles(func(ctx context.Context, pool *sql.DB, _ definitions.Keys, wanted []definitions.Wanted, document string) error {
 		problems, err := db.Collect(ctx, pool, "check the definitions", (*problem).fields, `
