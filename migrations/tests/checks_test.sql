@@ -63,7 +63,10 @@ select is(
     pg_temp.not_so(),
     format(
         'jobs of "Tap User" run: If it says "connection failed", let the role connect, by a line '
-        '"local %s "Tap User" trust" (or peer with a map) in pg_hba.conf.', current_database()),
+        '"local %s "Tap User" trust" (or peer with a map) in pg_hba.conf.', current_database())
+    || case when tinydevcrm._has_clock() then format(
+        ' Or write "*:*:%s:"Tap User":PASSWORD" into the file that the orchestrator''s PGPASSFILE '
+        'names.', current_database()) else '' end,
     'a job that cannot connect is found, with the line for pg_hba.conf');
 
 set local session authorization "Tap User";
