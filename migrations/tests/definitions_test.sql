@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(60);
+select plan(64);
 
 set local client_min_messages = warning;
 create role "Tap Ann" in role tinydevcrm_user;
@@ -204,7 +204,7 @@ select throws_ok(
 select isnt((select schedule from tinydevcrm.matviews where relation = 'big'::regclass), 'daily', 'and changes nothing');
 select throws_ok(
     $$ select tinydevcrm.apply_definitions(tap_set((select wanted from facts), 'hook', 'secret', '"whsec_short"')) $$,
-    'TD007', 'subscription hook: the secret is none', 'a bad secret is not shown');
+    'TD007', 'subscription hook: this secret cannot sign', 'a bad secret is not shown');
 select throws_ok(
     $$ select tinydevcrm.plan_definitions('[{"kind": "view", "name": "v", "definition": {"query": "select 1", "qery": ""}}]') $$,
     'TD007', null, 'an unknown key is refused');
@@ -283,6 +283,19 @@ select lives_ok(
     $$ select tinydevcrm.apply_definitions('[{"kind": "view", "name": "c9", "definition": {"query": "select 1 as c1"}}]', true) $$, 'it is dropped');
 select results_eq(
     $$ select name from tinydevcrm.export_definitions() where kind <> 'table' $$, $$ values ('c9') $$, 'a view after those that read it');
+
+-- What a file may get wrong
+
+select throws_ok(
+    format($$ select * from tinydevcrm.%s('[{"kind": "view", "name": "c9", "definition": {"query": "select 1 as c1"}},
+                                            {"kind": "view", "name": "c9", "schema": "tap_ann", "definition": {"query": "select 2 as c1"}}]') $$, command),
+    'TD007', 'view c9: it is defined twice', command || ' refuses one view in two files, with its schema and without it')
+  from unnest(array['plan_definitions', 'apply_definitions', 'check_definitions']) as commands (command);
+select tinydevcrm.create_webhook('tried', 'https://example.com/in', headers => '{"A": "secret"}');
+select throws_ok(
+    $$ select tinydevcrm.apply_definitions('[{"kind": "subscription", "name": "tried", "definition": {"url": "https://example.com/in", "max_attempts": 500}}]') $$,
+    'TD007', 'subscription tried: ''tried'' cannot be a subscription', 'a value out of range is an error of ours, which does not show the row');
+select tinydevcrm.drop_subscription('tried');
 
 -- Others
 
