@@ -44,7 +44,7 @@ update tinydevcrm.matviews set schedule = 'hourly', catch_up = false, is_paused 
 select tinydevcrm.mute_matview('by_hand', now() + interval '3 days');
 select tinydevcrm.allow_embedding('by_hand', '{https://example.com}');
 comment on materialized view big is E'What is "big"\nand dear';
-select tinydevcrm.create_webhook('hook', 'https://example.com/in', 'big', headers => '{"Authorization": "Bearer secret"}');
+select tinydevcrm.create_webhook('hook', 'https://example.com/in', 'big', headers => '{"Authorization": "Bearer secret", "Secret": "xyz"}');
 select tinydevcrm.create_webhook('slack', 'https://hooks.slack.com/services/T000/B000/secret', notify_when => 'late,failed');
 select tinydevcrm.create_email('mail', '{a@example.com,b@example.com}', 'big', to_column => 'mail', allowed_domains => '{example.com}');
 select tinydevcrm.create_subscription('worker', 'tap_sales."A/b"', max_attempts => 3, numbers_as_text => true);
@@ -86,12 +86,13 @@ select is(
     'URL and headers of a source are variables');
 select is(
     (select jsonb_object_agg(name, definition) from tinydevcrm.export_definitions() where kind = 'subscription'),
-    '{"hook": {"view": "big", "url": "https://example.com/in", "headers": {"Authorization": "${SUBSCRIPTION_HOOK_AUTHORIZATION}"},
+    '{"hook": {"view": "big", "url": "${SUBSCRIPTION_HOOK_URL}",
+               "headers": {"Authorization": "${SUBSCRIPTION_HOOK_AUTHORIZATION}", "Secret": "${SUBSCRIPTION_HOOK_HEADER_SECRET}"},
                "secret": "${SUBSCRIPTION_HOOK_SECRET}"},
       "mail": {"view": "big", "recipients": ["a@example.com", "b@example.com"], "to_column": "mail", "allowed_domains": ["example.com"]},
       "slack": {"url": "${SUBSCRIPTION_SLACK_URL}", "notify_when": ["failed", "late"]},
       "worker": {"view": "tap_sales.\"A/b\"", "max_attempts": 3, "numbers_as_text": true}}'::jsonb,
-    'so are the headers and secrets of subscriptions, and URLs that are secret');
+    'so are the URLs, headers and secrets of subscriptions, each another one');
 select is_empty(
     $$ select from tinydevcrm.export_definitions() where definition::text ~ 'secret[^"]|Bearer|whsec' and kind <> 'view' and name <> 'hook'
         union all
