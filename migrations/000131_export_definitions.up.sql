@@ -217,7 +217,6 @@ create function tinydevcrm._write_secrets(definition jsonb, texts jsonb, variabl
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    -- Only what lists show in full is written.
     select coalesce(
                jsonb_object_agg(
                    secrets.key,
@@ -230,10 +229,15 @@ as $$
                                       format(
                                           '${%s_%s}',
                                           _write_secrets.variable,
-                                          upper(regexp_replace(headers.name, '[^A-Za-z0-9]', '_', 'g'))))
+                                          -- Those two are the variables of keys.
+                                          regexp_replace(
+                                              words.text, '^(URL|SECRET)$', 'HEADER_\1')))
                              from jsonb_object_keys(secrets.value) as headers (name)
+                            cross join lateral upper(
+                                      regexp_replace(headers.name, '[^A-Za-z0-9]', '_', 'g')
+                                  ) as words (text)
                        )
-                       when secrets.value #>> '{}' ~ '^file:' or is_plain.url then
+                       when secrets.value #>> '{}' ~ '^file:' then
                            to_jsonb(replace(secrets.value #>> '{}', '${', '$' || '${'))
                        else
                            to_jsonb(format('${%s_%s}', _write_secrets.variable, upper(secrets.key)))
@@ -243,13 +247,6 @@ as $$
      cross join lateral (
          select _write_secrets.texts -> secrets.key as text
      ) as kept
-     cross join lateral (
-         select secrets.key = 'url'
-            and _write_secrets.definition ? 'mode' is false
-            and secrets.value #>> '{}' !~ '[?]'
-            and secrets.value #>> '{}' = tinydevcrm._show_url(
-                    secrets.value #>> '{}', _write_secrets.definition ->> 'format') as url
-     ) as is_plain
      where secrets.key in (
                select definition_keys.name
                  from tinydevcrm.definition_keys
@@ -260,8 +257,8 @@ $$;
 comment on function tinydevcrm._write_secrets(jsonb, jsonb, text) is
     'What files write for the keys of a definition that may be secret: as the file did that last gave '
     'this value (texts: see tinydevcrm.subscriptions.file_texts), else a variable of the environment. '
-    'A URL that lists show in full, and that has no parameters, is written as it is; those of sources '
-    'are not, because path and query may hold a token.';
+    'So are all URLs but those of the inbox, because who has the URL of a receiver can often post '
+    'there without anything else.';
 
 create function tinydevcrm._name_variables(home name, printed jsonb)
     returns setof tinydevcrm._definition

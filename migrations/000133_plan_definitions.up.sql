@@ -145,22 +145,45 @@ create function tinydevcrm._read_wanted(wanted jsonb, home name)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_problem constant jsonb := tinydevcrm._find_unreadable(
-        _read_wanted.wanted, _read_wanted.home) -> 0;
+    v_problem jsonb := tinydevcrm._find_unreadable(_read_wanted.wanted, _read_wanted.home) -> 0;
+    v_read    tinydevcrm._definition[];
 begin
     if v_problem is not null then
         perform tinydevcrm._raise_problem(v_problem);
     end if;
 
+    v_read := array(
+        select normalized
+          from jsonb_array_elements(_read_wanted.wanted) as given
+         cross join lateral tinydevcrm._normalize_definition(given, _read_wanted.home) as normalized
+    );
+
+    select jsonb_build_object(
+               'kind', definitions.kind,
+               'name', definitions.name,
+               'code', 'TD007',
+               'message', 'it is defined twice',
+               'hint', 'A name with the first schema of the search_path and one without it mean the same.')
+      into v_problem
+      from unnest(v_read) as definitions
+     group by definitions.kind,
+              definitions.name
+    having count(*) > 1
+     limit 1;
+
+    if v_problem is not null then
+        perform tinydevcrm._raise_problem(v_problem);
+    end if;
+
     return query
-    select normalized.*
-      from jsonb_array_elements(_read_wanted.wanted) as given
-     cross join lateral tinydevcrm._normalize_definition(given, _read_wanted.home) as normalized;
+    select definitions.*
+      from unnest(v_read) as definitions;
 end
 $$;
 
 comment on function tinydevcrm._read_wanted(jsonb, name) is
-    'Reads a list of wanted definitions. An error names the one that it is about.';
+    'Reads a list of wanted definitions. An error names the one that it is about. Raises TD007 when '
+    'one is there twice.';
 
 create function tinydevcrm._find_action(kind text, old jsonb, new jsonb)
     returns text
@@ -330,7 +353,8 @@ $$;
 comment on function tinydevcrm.plan_definitions(jsonb, boolean, name, jsonb) is
     'What tinydevcrm.apply_definitions() would change, as definitions without secrets: see '
     'tinydevcrm.export_definitions(). old is null for what would be created, new for what would be '
-    'dropped. Changes nothing. Raises TD007 for an unknown kind or key, and the errors of bad values.';
+    'dropped. Changes nothing. Raises TD007 for an unknown kind or key and for one that is there twice, '
+    'and the errors of bad values.';
 
 revoke execute on function
     tinydevcrm._normalize_definition(jsonb, name),

@@ -18,14 +18,14 @@ exception
     when check_violation then
         raise exception using
             errcode = 'TD007',
-            message = 'the secret is none',
+            message = 'this secret cannot sign',
             hint    = 'It is whsec_ and 24 to 64 bytes in base64.';
 end
 $$;
 
 comment on function tinydevcrm._set_webhook_secret(text, text, interval) is
-    'Gives a webhook this secret. The one before signs too, for the grace period. Raises TD007 when '
-    'it is none.';
+    'Gives a webhook this secret. The one before signs too, for the grace period. Raises TD007 for '
+    'another form.';
 
 create function tinydevcrm._create_defined_subscription(
     change tinydevcrm._definition_change,
@@ -193,12 +193,20 @@ begin
     elsif v_new ? 'paused' and tinydevcrm._differs(change, '{paused}') then
         perform tinydevcrm.resume_subscription(v_name);
     end if;
+exception
+    -- That error would show the row.
+    when check_violation then
+        raise exception using
+            errcode = 'TD007',
+            message = format('%L cannot be a subscription', v_name),
+            hint    = 'A name has 1 to 200 bytes, max_attempts is 1 to 100, a title has up to 1000 bytes, '
+                      'a message up to 10000, all of allowed_domains too.';
 end
 $$;
 
 comment on function tinydevcrm._define_subscription(tinydevcrm._definition_change, name) is
     'Creates, alters or replaces a subscription. One that is replaced loses what waits to be '
-    'delivered.';
+    'delivered. Raises TD007 for a value that is too long or out of range.';
 
 create function tinydevcrm._keep_texts(changes tinydevcrm._definition_change[])
     returns void

@@ -19,6 +19,7 @@ import (
 var variables = map[string]string{
 	"SOURCE_INVOICES_URL":             "https://example.com/secret.csv",
 	"SOURCE_INVOICES_AUTHORIZATION":   "Bearer secret",
+	"SUBSCRIPTION_HOOK_URL":           "https://example.com/in",
 	"SUBSCRIPTION_HOOK_SECRET":        "whsec_" + strings.Repeat("c2VjcmV0", 5),
 	"SUBSCRIPTION_HOOK_AUTHORIZATION": "Bearer secret",
 	"SUBSCRIPTION_SLACK_URL":          "https://hooks.slack.com/services/T000/B000/secret",

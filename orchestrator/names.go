@@ -241,7 +241,8 @@ func (p *program) completions(ctx context.Context, of vocabulary, typed string) 
 	return found, directive
 }
 
-// suggest finds what a wrong name in a command line was meant to be: "Did you mean late_orders?", or nothing.
+// suggest finds what a wrong name in a command line was meant to be: "Did you mean late_orders?", or which command lists
+// the right ones, or nothing.
 func (p *program) suggest(ctx context.Context, command *cobra.Command, err error) string {
 	problem := db.Explain(err)
 	// 42P01: there is no such relation.
@@ -264,6 +265,10 @@ func (p *program) suggest(ctx context.Context, command *cobra.Command, err error
 			}
 			if similar := nearest(part, known); len(similar) > 0 && !slices.Contains(known, part) {
 				return didYouMean(similar)
+			}
+			list := map[string]string{viewName: "matview list", tableName: "table list"}[of.kind]
+			if list != "" && problem.Code == "42P01" && !slices.Contains(known, part) {
+				return "orchestrator " + list + " lists those that there are."
 			}
 		}
 		return ""

@@ -147,6 +147,8 @@ func TestSuggestedNames(t *testing.T) {
 		{"upload " + dbtest.Sample(t) + " --dry-run --type AColumnOfNumbers=bigintt", "Did you mean bigint?"},
 		{"matview schedule late_orders hourly --time-zone Europe/Berln", "Did you mean Europe/Berlin"},
 		{"events tail --matview late_ordrs", "Did you mean late_orders?"},
+		{"matview schedule hourly late_orders", "orchestrator matview list lists those that there are."},
+		{"table drop x", "orchestrator table list lists those that there are."},
 	} {
 		_, stderr, err := command(t, databaseURL, "", strings.Fields(test.line)...)
 		if err == nil || !strings.Contains(stderr, test.want) || test.want == "" && strings.Contains(stderr, "Did you mean") {

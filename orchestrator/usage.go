@@ -214,6 +214,8 @@ func isKnown(command *cobra.Command, args []string) error {
 	hint := seeHelp(command)
 	if similar := command.SuggestionsFor(args[0]); len(similar) > 0 {
 		hint = didYouMean(similar)
+	} else if command.Flags().Lookup(args[0]) != nil {
+		hint = didYouMean([]string{"--" + args[0]})
 	} else if others := elsewhere(command, args[0]); len(others) > 0 {
 		hint = didYouMean(others)
 	}

@@ -20,6 +20,7 @@ func TestUsageErrors(t *testing.T) {
 		want string
 	}{
 		{"unknown command", "frobnicate", `unknown command "frobnicate" for "orchestrator"`},
+		{"an option as a command", "version", "Did you mean --version?"},
 		{"misspelt command", "statsu", "Did you mean status?"},
 		{"misspelt matview command", "matview lst", "Did you mean list?"},
 		{"misspelt subscription command", "subscription lst", "Did you mean list"},

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(60);
+select plan(64);
 
 set local client_min_messages = warning;
 create role "Tap Ann" in role tinydevcrm_user;
@@ -44,7 +44,7 @@ update tinydevcrm.matviews set schedule = 'hourly', catch_up = false, is_paused 
 select tinydevcrm.mute_matview('by_hand', now() + interval '3 days');
 select tinydevcrm.allow_embedding('by_hand', '{https://example.com}');
 comment on materialized view big is E'What is "big"\nand dear';
-select tinydevcrm.create_webhook('hook', 'https://example.com/in', 'big', headers => '{"Authorization": "Bearer secret"}');
+select tinydevcrm.create_webhook('hook', 'https://example.com/in', 'big', headers => '{"Authorization": "Bearer secret", "Secret": "xyz"}');
 select tinydevcrm.create_webhook('slack', 'https://hooks.slack.com/services/T000/B000/secret', notify_when => 'late,failed');
 select tinydevcrm.create_email('mail', '{a@example.com,b@example.com}', 'big', to_column => 'mail', allowed_domains => '{example.com}');
 select tinydevcrm.create_subscription('worker', 'tap_sales."A/b"', max_attempts => 3, numbers_as_text => true);
@@ -86,12 +86,13 @@ select is(
     'URL and headers of a source are variables');
 select is(
     (select jsonb_object_agg(name, definition) from tinydevcrm.export_definitions() where kind = 'subscription'),
-    '{"hook": {"view": "big", "url": "https://example.com/in", "headers": {"Authorization": "${SUBSCRIPTION_HOOK_AUTHORIZATION}"},
+    '{"hook": {"view": "big", "url": "${SUBSCRIPTION_HOOK_URL}",
+               "headers": {"Authorization": "${SUBSCRIPTION_HOOK_AUTHORIZATION}", "Secret": "${SUBSCRIPTION_HOOK_HEADER_SECRET}"},
                "secret": "${SUBSCRIPTION_HOOK_SECRET}"},
       "mail": {"view": "big", "recipients": ["a@example.com", "b@example.com"], "to_column": "mail", "allowed_domains": ["example.com"]},
       "slack": {"url": "${SUBSCRIPTION_SLACK_URL}", "notify_when": ["failed", "late"]},
       "worker": {"view": "tap_sales.\"A/b\"", "max_attempts": 3, "numbers_as_text": true}}'::jsonb,
-    'so are the headers and secrets of subscriptions, and URLs that are secret');
+    'so are the URLs, headers and secrets of subscriptions, each another one');
 select is_empty(
     $$ select from tinydevcrm.export_definitions() where definition::text ~ 'secret[^"]|Bearer|whsec' and kind <> 'view' and name <> 'hook'
         union all
@@ -204,7 +205,7 @@ select throws_ok(
 select isnt((select schedule from tinydevcrm.matviews where relation = 'big'::regclass), 'daily', 'and changes nothing');
 select throws_ok(
     $$ select tinydevcrm.apply_definitions(tap_set((select wanted from facts), 'hook', 'secret', '"whsec_short"')) $$,
-    'TD007', 'subscription hook: the secret is none', 'a bad secret is not shown');
+    'TD007', 'subscription hook: this secret cannot sign', 'a bad secret is not shown');
 select throws_ok(
     $$ select tinydevcrm.plan_definitions('[{"kind": "view", "name": "v", "definition": {"query": "select 1", "qery": ""}}]') $$,
     'TD007', null, 'an unknown key is refused');
@@ -283,6 +284,19 @@ select lives_ok(
     $$ select tinydevcrm.apply_definitions('[{"kind": "view", "name": "c9", "definition": {"query": "select 1 as c1"}}]', true) $$, 'it is dropped');
 select results_eq(
     $$ select name from tinydevcrm.export_definitions() where kind <> 'table' $$, $$ values ('c9') $$, 'a view after those that read it');
+
+-- What a file may get wrong
+
+select throws_ok(
+    format($$ select * from tinydevcrm.%s('[{"kind": "view", "name": "c9", "definition": {"query": "select 1 as c1"}},
+                                            {"kind": "view", "name": "c9", "schema": "tap_ann", "definition": {"query": "select 2 as c1"}}]') $$, command),
+    'TD007', 'view c9: it is defined twice', command || ' refuses one view in two files, with its schema and without it')
+  from unnest(array['plan_definitions', 'apply_definitions', 'check_definitions']) as commands (command);
+select tinydevcrm.create_webhook('tried', 'https://example.com/in', headers => '{"A": "secret"}');
+select throws_ok(
+    $$ select tinydevcrm.apply_definitions('[{"kind": "subscription", "name": "tried", "definition": {"url": "https://example.com/in", "max_attempts": 500}}]') $$,
+    'TD007', 'subscription tried: ''tried'' cannot be a subscription', 'a value out of range is an error of ours, which does not show the row');
+select tinydevcrm.drop_subscription('tried');
 
 -- Others
 

@@ -245,6 +245,8 @@ func explainServer(err *pq.Error) Problem {
 // hint is for errors whose cause is not the statement but the server, or the moment at which it ran.
 func hint(err *pq.Error) string {
 	switch {
+	case err.Code == "42501" && strings.HasSuffix(err.Message, "schema tinydevcrm"):
+		return "The role of DATABASE_URL is no user of TinyDevCRM. An administrator makes it one: grant tinydevcrm_user to …"
 	case err.Code == "25006":
 		return "The server is a standby, or is set read-only. DATABASE_URL must name the primary."
 	case err.Code == "53300":

@@ -26,6 +26,7 @@ func TestExplain(t *testing.T) {
 		{"no schema of ours", &pq.Error{Code: "3F000", Message: `schema "tinydevcrm" does not exist`}, 503, "migrate up"},
 		{"no schema of theirs", &pq.Error{Code: "3F000", Message: `schema "nosuch" does not exist`}, 404, "nosuch"},
 		{"no rights", &pq.Error{Code: "42501", Message: "permission denied"}, 403, "permission denied"},
+		{"no user of ours", &pq.Error{Code: "42501", Message: "permission denied for schema tinydevcrm"}, 403, "grant tinydevcrm_user to"},
 		{"bad CSV", &pq.Error{Code: "22P04", Message: "extra data", Where: "COPY t, line 3: \"x\"\nSQL statement"}, 422, "line 3"},
 		{"in a query", &pq.Error{Code: "42703", Message: "no column", InternalQuery: "select é\n  from x", InternalPosition: "15"}, 422,
 			"LINE 2:   from x\n               ^"},

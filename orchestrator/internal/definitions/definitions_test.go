@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
@@ -59,8 +60,8 @@ func TestErrorsOfFiles(t *testing.T) {
 		{"an alias that holds itself", mainFile, "sources:\n  a:\n    options: &o {x: [*o]}\n", "anchors and aliases are not available"},
 		{"a merge", mainFile, "sources:\n  a: &a {url: x}\n  b: {<<: *a}\n", "unknown key <<"},
 		{"a list for a text", mainFile, "sources:\n  a:\n    url: [x]\n", "url cannot be this"},
-		{"a reference that is none", mainFile, "sources:\n  a:\n    url: ${UR L}\n", "tinydevcrm.yaml:3: url has a reference that is none"},
-		{"an open reference", mainFile, "sources:\n  a:\n    url: ${URL\n", "url has a reference that is none"},
+		{"a reference that is none", mainFile, "sources:\n  a:\n    url: ${UR L}\n", "tinydevcrm.yaml:3: url has a ${ that names no variable"},
+		{"an open reference", mainFile, "sources:\n  a:\n    url: ${URL\n", "url has a ${ that names no variable"},
 		{"no UTF-8", mainFile, "tables: {\"\xff\": {}}\n", "tinydevcrm.yaml: it is not UTF-8"},
 		{"unknown key of a view", "views/v.sql", "-- description: x\n-- shedule: hourly\n\nselect 1\n", "views/v.sql:2: unknown key shedule of a view"},
 		{"a query among the settings", "views/v.sql", "-- query: select 1\n\nselect 1\n", "views/v.sql:1: query is no key"},
@@ -70,6 +71,9 @@ func TestErrorsOfFiles(t *testing.T) {
 		{"a list in a list", "views/v.sql", "-- key: [[a]]\n\nselect 1\n", "views/v.sql:1: key cannot be this"},
 		{"too deep", "views/a/b/c.sql", "select 1\n", "views/a/b/c.sql: this is not the file of a view"},
 		{"no name", "views/%zz.sql", "select 1\n", "views/%zz.sql: this is not the file of a view"},
+		{"a name that is no UTF-8", "views/%FF.sql", "select 1\n", "views/%FF.sql: this is not the file of a view"},
+		{"a name with a zero byte", "views/a%00.sql", "select 1\n", "views/a%00.sql: this is not the file of a view"},
+		{"too large", "views/v.sql", strings.Repeat("-", maxFile+1), "views/v.sql: it has more than 16 MB"},
 		{"nothing", "view/v.sql", "select 1\n", "there is neither tinydevcrm.yaml nor a file in views"},
 	}
 	for _, test := range tests {
@@ -79,6 +83,54 @@ func TestErrorsOfFiles(t *testing.T) {
 				t.Errorf("it says %v, want %q", err, test.want)
 			}
 		})
+	}
+}
+
+// A link does not lead out of the folder, and hides no files of it.
+func TestLinks(t *testing.T) {
+	outside := folder(t, map[string]string{"v.sql": "a secret of the machine\n", mainFile: "a secret: of the machine\n"})
+	tests := []struct{ name, to, link, want string }{
+		{"a view of another folder", filepath.Join(outside, "v.sql"), "views/l.sql", "views/l.sql: it cannot be read"},
+		{"the other definitions of another folder", filepath.Join(outside, mainFile), mainFile, "tinydevcrm.yaml: it cannot be read"},
+		{"all views of another folder", outside, "views", "views: it cannot be read"},
+		{"a link to itself", "l.sql", "views/l.sql", "views/l.sql: it cannot be read"},
+		// With --prune the views of the schema would be dropped.
+		{"a schema elsewhere", filepath.Join("..", "kept"), "views/sales", "views/sales: a link to a folder is not followed"},
+		{"a device", os.DevNull, "views/l.sql", "views/l.sql: it cannot be read"},
+		{"a view within the folder", filepath.Join("..", "kept", "v.sql"), "views/l.sql", ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			root := folder(t, map[string]string{"kept/v.sql": "select 1\n"})
+			link := filepath.Join(root, filepath.FromSlash(test.link))
+			if err := os.MkdirAll(filepath.Dir(link), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(test.to, link); err != nil {
+				t.Fatal(err)
+			}
+			wanted, err := Read(root, testKeys, environment)
+			if test.want == "" {
+				if err != nil || len(wanted) != 1 {
+					t.Errorf("it reads %v: %v", wanted, err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("it says %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// A pipe is no file, and nobody waits for who writes to it.
+func TestPipe(t *testing.T) {
+	root := folder(t, map[string]string{"views/v.sql": "select 1\n"})
+	if err := syscall.Mkfifo(filepath.Join(root, "views", "p.sql"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(root, testKeys, environment); err == nil || !strings.Contains(err.Error(), "views/p.sql: it is no file") {
+		t.Errorf("it says %v", err)
 	}
 }
 

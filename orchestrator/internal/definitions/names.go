@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 )
@@ -65,7 +66,7 @@ func readViewPath(file string) (schema *string, name string, err error) {
 	parts := strings.Split(strings.TrimSuffix(strings.TrimPrefix(file, viewsFolder+"/"), viewEnding), "/")
 	for i, part := range parts {
 		decoded, err := url.PathUnescape(part)
-		if err != nil || decoded == "" {
+		if err != nil || decoded == "" || !utf8.ValidString(decoded) || strings.ContainsRune(decoded, 0) {
 			return nil, "", refuse(file, 0, "A % that is part of a name is written as %25.", "this is not the file of a view")
 		}
 		parts[i] = decoded

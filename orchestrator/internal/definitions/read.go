@@ -5,13 +5,15 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
+
+// maxFile is how large a file may be: enough for thousands of subscriptions, and not for all memory.
+const maxFile = 16 << 20
 
 // A reader reads the files of a folder.
 type reader struct {
@@ -22,7 +24,13 @@ type reader struct {
 // Read reads the definitions in a folder. getenv gives what they refer to.
 func Read(folder string, keys Keys, getenv func(string) string) ([]Wanted, error) {
 	r := &reader{keys: keys, secret: expander{getenv: getenv}}
-	files := os.DirFS(folder)
+	// A link of a proposal must not lead out of its folder: errors and plans show what is in files.
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return nil, refuse(folder, 0, "orchestrator export writes one.", "this is no folder that can be read")
+	}
+	defer root.Close()
+	files := root.FS()
 	wanted, err := r.readMain(files)
 	if err != nil {
 		return nil, err
@@ -140,7 +148,7 @@ func (r *reader) expand(one Wanted, name string, entry pair, value any) (any, er
 		}
 		var isValid bool
 		if expanded[part], isValid = r.secret.expand(place, text); !isValid {
-			return nil, refuse(one.File, entry.line, "Write ${NAME} for a variable of the environment, and $${ for ${ itself.", "%s has a reference that is none", name)
+			return nil, refuse(one.File, entry.line, "Write ${NAME} for a variable of the environment, and $${ for ${ itself.", "%s has a ${ that names no variable", name)
 		}
 	}
 	if isObject {
@@ -159,6 +167,8 @@ func (r *reader) readViews(files fs.FS) ([]Wanted, error) {
 			return nil
 		case err != nil:
 			return refuse(file, 0, "", "it cannot be read: %v", err)
+		case entry.Type()&fs.ModeSymlink != 0 && isFolder(files, file):
+			return refuse(file, 0, "Put the files there themselves.", "a link to a folder is not followed")
 		case entry.IsDir() || !strings.HasSuffix(file, viewEnding):
 			return nil
 		}
@@ -178,6 +188,11 @@ func (r *reader) readViews(files fs.FS) ([]Wanted, error) {
 		return nil
 	})
 	return views, err
+}
+
+func isFolder(files fs.FS, file string) bool {
+	info, err := fs.Stat(files, file)
+	return err == nil && info.IsDir()
 }
 
 func (r *reader) readView(files fs.FS, file string) (Wanted, error) {
@@ -222,12 +237,23 @@ func splitView(text string) (settings, query string) {
 
 // readText reads a file of UTF-8. Its lines end in LF, whatever Git has made of them.
 func readText(files fs.FS, file string) (string, error) {
-	text, err := fs.ReadFile(files, file)
+	info, err := fs.Stat(files, file)
+	if err == nil && !info.Mode().IsRegular() {
+		// A pipe would be waited for.
+		return "", refuse(file, 0, "", "it is no file")
+	}
+	if err == nil && info.Size() > maxFile {
+		return "", refuse(file, 0, "A query has up to 1,000,000 bytes.", "it has more than %d MB", maxFile>>20)
+	}
+	var text []byte
+	if err == nil {
+		text, err = fs.ReadFile(files, file)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
 	if err != nil {
-		return "", refuse(filepath.ToSlash(file), 0, "", "it cannot be read: %v", err)
+		return "", refuse(file, 0, "", "it cannot be read: %v", err)
 	}
 	if !utf8.Valid(text) || strings.ContainsRune(string(text), 0) {
 		return "", refuse(file, 0, "Save it as UTF-8.", "it is not UTF-8")
