@@ -77,7 +77,7 @@ func (h *Hub) Listen(ctx context.Context) error {
 		} else if err := h.listen(ctx, url, p); err != nil {
 			return err
 		}
-		p.pauses.Wait(ctx)
+		p.wait(ctx)
 	}
 	return nil
 }
@@ -141,10 +141,35 @@ func (h *Hub) listen(ctx context.Context, url string, p *pace) error {
 }
 
 // A pace makes pauses between connections. lib/pq's own pauses start over with each connection, even one that is lost at
-// once, and do not end with a context.
+// once, and do not end with a context. lib/pq calls it beside the loop of the Hub.
 type pace struct {
+	mu          sync.Mutex
 	pauses      retry.Pauses
 	connectedAt time.Time
+}
+
+// connected notes that a connection begins.
+func (p *pace) connected() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.connectedAt = time.Now()
+}
+
+// disconnected starts over after a connection that has lasted.
+func (p *pace) disconnected() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.connectedAt) > reconnectWithin {
+		p.pauses.Reset()
+	}
+}
+
+// wait waits for the next pause, or until ctx ends.
+func (p *pace) wait(ctx context.Context) {
+	p.mu.Lock()
+	pause := p.pauses.NextBackOff()
+	p.mu.Unlock()
+	retry.Wait(ctx, nil, pause)
 }
 
 // paced is logEvent, and makes lib/pq pause before it reconnects, unless lose ends that.
@@ -153,16 +178,14 @@ func (h *Hub) paced(ctx context.Context, p *pace, lose func()) pq.EventCallbackT
 		h.logEvent(event, err)
 		switch event {
 		case pq.ListenerEventConnected, pq.ListenerEventReconnected:
-			p.connectedAt = time.Now()
+			p.connected()
 			return
 		case pq.ListenerEventDisconnected:
-			if time.Since(p.connectedAt) > reconnectWithin {
-				p.pauses.Reset()
-			}
+			p.disconnected()
 		}
 		lose()
 		if ctx.Err() == nil {
-			p.pauses.Wait(ctx)
+			p.wait(ctx)
 		}
 	}
 }
