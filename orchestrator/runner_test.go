@@ -78,6 +78,7 @@ func TestThePageIsNoSuperuser(t *testing.T) {
 // The files that docker/passwords makes let each service of the compose files in, and only as its role.
 func TestThePasswordsOfCompose(t *testing.T) {
 	server := dbtest.NewMigrated(t)
+	address := server.ListenOn("scram-sha-256")
 	super := openPool(t, server.URL)
 	folder := t.TempDir()
 	for _, role := range []string{"postgres", "runner"} {
@@ -97,7 +98,6 @@ func TestThePasswordsOfCompose(t *testing.T) {
 	}
 	t.Setenv("RUNNER_PASSWORD", string(password))
 	runTool(t, nil, "psql", "-X", "--set=ON_ERROR_STOP=1", "--file=../docker/runner.sql", server.URL)
-	address := server.ListenOn("scram-sha-256")
 	as := func(role string) string { return "postgres://" + role + "@" + address + "/tinydevcrm?sslmode=disable" }
 
 	t.Setenv("PGPASSFILE", filepath.Join(folder, "postgres/pgpass"))

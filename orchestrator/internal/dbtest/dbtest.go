@@ -281,13 +281,17 @@ func (s *Server) processes() []int {
 }
 
 // ListenOn makes the server listen on a loopback address of its own too, and returns that address. method is
-// the authentication method for it, as pg_hba.conf names it.
+// the authentication method for it, as pg_hba.conf names it; for scram-sha-256, passwords that are set from then on are
+// stored so.
 func (s *Server) ListenOn(method string) string {
 	s.t.Helper()
 	address := loopback()
 	s.Append("pg_hba.conf", "host all all 127.0.0.0/8 "+method)
 	// This file overrides what scripts/db writes at each start.
-	s.Append("postgresql.auto.conf", "listen_addresses = '"+address+"'")
+	s.Set("listen_addresses", address)
+	if method == "scram-sha-256" {
+		s.Set("password_encryption", method)
+	}
 	s.Restart()
 	return address
 }
