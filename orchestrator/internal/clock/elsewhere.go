@@ -123,15 +123,6 @@ func (e *Elsewhere) compare(ctx context.Context, conn *sql.Conn) error {
 	if jobs == e.jobs && time.Since(e.comparedAt) < repairAfter {
 		return nil
 	}
-	if _, err := e.cron.ExecContext(ctx, `
-		select cron.unschedule(job.jobid)
-		  from cron.job
-		 where job.database = $2
-		   and job.jobname like 'tinydevcrm %'
-		   and not $1::jsonb @> jsonb_build_array(jsonb_build_object('jobname', job.jobname, 'username', job.username))`,
-		jobs, e.database); err != nil {
-		return fmt.Errorf("remove jobs: %w", err)
-	}
 	type job struct{ name, schedule, command, username string }
 	missing, err := db.Collect(ctx, e.cron, "compare the jobs",
 		func(j *job) []any { return []any{&j.name, &j.schedule, &j.command, &j.username} }, `
@@ -158,6 +149,17 @@ func (e *Elsewhere) compare(ctx context.Context, conn *sql.Conn) error {
 			e.logger.Warn("cannot make a job in the database of pg_cron", "job", j.command, "schedule", j.schedule, "role", j.username, "error", err)
 		}
 	}
+	// After the new ones are made, so that none of a view is missing meanwhile.
+	if _, err := e.cron.ExecContext(ctx, `
+		select cron.unschedule(job.jobid)
+		  from cron.job
+		 where job.database = $2
+		   and job.jobname like 'tinydevcrm %'
+		   and not $1::jsonb @> jsonb_build_array(jsonb_build_object('jobname', job.jobname, 'username', job.username))`,
+		jobs, e.database); err != nil {
+		return fmt.Errorf("remove jobs: %w", err)
+	}
+
 	e.jobs, e.comparedAt = jobs, time.Now()
 	return nil
 }
