@@ -117,11 +117,13 @@ begin
     -- Takes the lock of a refresh first: so the two wait for each other and cannot deadlock.
     perform
        from tinydevcrm._locks
-       join tinydevcrm.matviews
-         on matviews.id = _locks.id
       where _locks.what = 'matview'
-        and matviews.relation = watch_matview.relation
-        for update of _locks;
+        and _locks.id = (
+            select matviews.id
+              from tinydevcrm.matviews
+             where matviews.relation = watch_matview.relation
+        )
+        for update;
 
     insert into tinydevcrm.matviews (
                relation, notify_when, ignored_columns, notify_interval, notify_after,
