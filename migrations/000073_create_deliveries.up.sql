@@ -18,6 +18,8 @@ create table tinydevcrm.deliveries (
     hidden_for      interval not null default interval '0',
     is_in_flight    boolean not null default false,
     is_redelivered  boolean not null default false,
+    has_failed      boolean not null default false,
+    is_leading      boolean not null default false,
     visible_at      timestamptz not null default clock_timestamp(),
     created_at      timestamptz not null default clock_timestamp(),
     acknowledged_at timestamptz,
@@ -83,6 +85,10 @@ comment on column tinydevcrm.deliveries.is_in_flight is
     'no other one receives it.';
 comment on column tinydevcrm.deliveries.is_redelivered is
     'Whether it has been made pending again. Any update of this column does that.';
+comment on column tinydevcrm.deliveries.has_failed is
+    'Whether it has a last_error and is not acknowledged.';
+comment on column tinydevcrm.deliveries.is_leading is
+    'Whether it is pending and others may join it: see leader_event_id.';
 comment on column tinydevcrm.deliveries.visible_at is
     'The time from which a worker may receive it.';
 comment on column tinydevcrm.deliveries.created_at is
@@ -95,28 +101,24 @@ comment on column tinydevcrm.deliveries.parked_at is
 comment on column tinydevcrm.deliveries.last_error is
     'Why the last attempt failed: the reason that the worker gave.';
 
--- It holds no column that receiving changes.
-create index deliveries_pending_idx
-    on tinydevcrm.deliveries (subscription_id, matview_id, event_id, row_number)
- where acknowledged_at is null and parked_at is null;
+-- Who receives a delivery or acknowledges it changes no column of an index or of its predicate, so
+-- neither writes an index, as long as nothing fails. That needs room in the page for a second version
+-- of each row: the first one is removed when the next change of the page looks for room.
+alter table tinydevcrm.deliveries set (fillfactor = 50);
 
 create index deliveries_parked_idx
     on tinydevcrm.deliveries (subscription_id, id)
  where parked_at is not null;
 
-create index deliveries_parts_idx
-    on tinydevcrm.deliveries (subscription_id)
- where row_numbers is not null and acknowledged_at is null and parked_at is null;
-
 -- Small, as long as deliveries succeed.
-create index deliveries_troubled_idx
+create index deliveries_failed_idx
     on tinydevcrm.deliveries (subscription_id, id)
- where acknowledged_at is null and last_error is not null;
+ where has_failed;
 
 -- Those that others may join: see tinydevcrm._find_leader().
 create index deliveries_leading_idx
     on tinydevcrm.deliveries (subscription_id, event_id)
- where leader_event_id = event_id and acknowledged_at is null and parked_at is null;
+ where is_leading;
 
 create index deliveries_leader_idx
     on tinydevcrm.deliveries (leader_event_id, subscription_id)
@@ -228,6 +230,28 @@ create trigger _100_set_times
     for each row
     execute function tinydevcrm._deliveries_set_times();
 
+create function tinydevcrm._deliveries_set_signs()
+    returns trigger
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.has_failed := new.last_error is not null and new.state <> 'acknowledged';
+    new.is_leading := coalesce(new.leader_event_id = new.event_id, false) and new.state = 'pending';
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._deliveries_set_signs() is
+    'Says of a delivery whether it has failed and whether it leads, for the indexes of those few.';
+
+create trigger _110_set_signs
+    before update of state, last_error, leader_event_id on tinydevcrm.deliveries
+    for each row
+    when (new.last_error is not null or new.leader_event_id is not null or old.has_failed or old.is_leading)
+    execute function tinydevcrm._deliveries_set_signs();
+
 create function tinydevcrm._deliveries_redeliver()
     returns trigger
     language plpgsql
@@ -244,6 +268,8 @@ begin
     new.leader_event_id := case
         when new.leader_event_id = new.event_id then new.event_id
     end;
+    new.has_failed := new.last_error is not null;
+    new.is_leading := new.leader_event_id is not null;
     new.hidden_for := interval '0';
     new.is_in_flight := false;
     new.visible_at := clock_timestamp();
@@ -264,102 +290,9 @@ create trigger _200_redeliver
     for each row
     execute function tinydevcrm._deliveries_redeliver();
 
-create function tinydevcrm._matview_refresh_events_fan_out()
-    returns trigger
-    language plpgsql
-    volatile
-    security definer
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_held_rules constant text[] := tinydevcrm._list_held_rules(new);
-begin
-    -- "Offset 0" keeps Postgres from splitting the event for a subscription that gets it whole.
-    --
-    -- The lock leaves out a subscription that is just being dropped. Without it, the foreign key
-    -- would wait for the drop as well, and then make the refresh fail.
-    insert into tinydevcrm.deliveries (
-               owner, subscription_id, event_id, matview_id, row_numbers, row_number)
-    select subscriptions.owner,
-           subscriptions.id,
-           new.id,
-           coalesce(new.matview_id, 0),
-           parts.row_numbers,
-           coalesce(parts.row_numbers[1], 0)
-      from tinydevcrm.subscriptions
-      left join lateral (
-          select split.row_numbers
-            from tinydevcrm._split_event(
-                     new, subscriptions.notify_when, subscriptions.each_row,
-                     subscriptions.to_column) as split
-           where subscriptions.each_row
-              or subscriptions.to_column is not null
-          offset 0
-      ) as parts
-        on true
-     where subscriptions.owner = new.owner
-       and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
-       and (subscriptions.muted_until is null or subscriptions.muted_until <= clock_timestamp())
-       and case
-               when subscriptions.notify_when is null then new.is_notified
-               else subscriptions.notify_when && v_held_rules
-           end
-       for key share of subscriptions;
-
-    -- A refresh does not wait for a subscription that another role has locked: that role misses the
-    -- event.
-    insert into tinydevcrm.deliveries (
-               owner, subscription_id, event_id, matview_id, row_numbers, row_number)
-    select subscriptions.owner,
-           subscriptions.id,
-           new.id,
-           coalesce(new.matview_id, 0),
-           parts.row_numbers,
-           coalesce(parts.row_numbers[1], 0)
-      from tinydevcrm.subscriptions
-      left join lateral (
-          select split.row_numbers
-            from tinydevcrm._split_event(
-                     new, subscriptions.notify_when, subscriptions.each_row,
-                     subscriptions.to_column) as split
-           where subscriptions.each_row
-              or subscriptions.to_column is not null
-          offset 0
-      ) as parts
-        on true
-     where subscriptions.owner <> new.owner
-       and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
-       and (subscriptions.muted_until is null or subscriptions.muted_until <= clock_timestamp())
-       and case
-               when subscriptions.notify_when is null then new.is_notified
-               else subscriptions.notify_when && v_held_rules
-           end
-       and (
-           pg_has_role(subscriptions.owner, new.owner, 'usage')
-           or pg_has_role(subscriptions.owner, 'tinydevcrm_orchestrator', 'usage')
-           or pg_has_role(subscriptions.owner, 'tinydevcrm_admin', 'usage')
-       )
-       for key share of subscriptions skip locked;
-
-    return null;
-end
-$$;
-
-comment on function tinydevcrm._matview_refresh_events_fan_out() is
-    'Writes a delivery for each subscription whose owner may see the event, and whose own rules, if it '
-    'has any, hold; or one for each of its parts: see tinydevcrm._split_event(). Security definer: the '
-    'role that refreshes may not see the subscriptions of other roles, such as an administrator. '
-    'It lends read and lock on subscriptions and insert on deliveries.';
-
-create trigger _500_fan_out
-    after insert on tinydevcrm.matview_refresh_events
-    for each row
-    when (new.is_notified or new.held_rules is not null)
-    execute function tinydevcrm._matview_refresh_events_fan_out();
-
 revoke execute on function
     tinydevcrm._deliveries_set_matview(),
     tinydevcrm._deliveries_set_times(),
-    tinydevcrm._deliveries_redeliver(),
-    tinydevcrm._matview_refresh_events_fan_out()
+    tinydevcrm._deliveries_set_signs(),
+    tinydevcrm._deliveries_redeliver()
 from public;

@@ -151,14 +151,14 @@ begin
             (
                 select pending.id
                   from (
-                    -- In the order of their index: the newest of all deliveries may all be acknowledged.
-                    select deliveries.id
-                      from tinydevcrm.deliveries
-                     where deliveries.subscription_id = v_id
-                       and deliveries.acknowledged_at is null
-                       and deliveries.parked_at is null
+                    -- In the order of the queue: the newest of all deliveries may all be acknowledged.
+                    select pending_deliveries.delivery_id as id
+                      from tinydevcrm.pending_deliveries
+                     where pending_deliveries.subscription_id = v_id
                        and _list_deliveries.kind = 'waiting'
-                     order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
+                     order by pending_deliveries.matview_id,
+                              pending_deliveries.event_id,
+                              pending_deliveries.row_number
                      limit 10000
                   ) as pending
                  where pending.id < v_before
@@ -171,9 +171,8 @@ begin
                   from tinydevcrm.deliveries
                  where deliveries.subscription_id = v_id
                    and deliveries.id < v_before
-                   and deliveries.acknowledged_at is null
-                   and deliveries.last_error is not null
-                   and deliveries.parked_at is null
+                   and deliveries.has_failed
+                   and deliveries.state = 'pending'
                    and deliveries.attempts > 0
                    and _list_deliveries.kind = 'failing'
                  order by deliveries.id desc

@@ -53,6 +53,11 @@ create policy deliveries_admin on tinydevcrm.deliveries
     to tinydevcrm_admin
     using (true);
 
+create policy pending_deliveries_admin on tinydevcrm.pending_deliveries
+    for select
+    to tinydevcrm_admin
+    using (true);
+
 create policy webhooks_admin on tinydevcrm.webhooks
     for select
     to tinydevcrm_admin
@@ -140,6 +145,11 @@ create policy webhooks_orchestrator_read on tinydevcrm.webhooks
 -- When an endpoint asks for a delay (Retry-After).
 create policy webhooks_orchestrator_answer on tinydevcrm.webhooks
     for update
+    to tinydevcrm_orchestrator
+    using (true);
+
+create policy pending_deliveries_orchestrator_read on tinydevcrm.pending_deliveries
+    for select
     to tinydevcrm_orchestrator
     using (true);
 

@@ -23,10 +23,8 @@ begin
             select
               from tinydevcrm.deliveries
              where deliveries.subscription_id = webhook.subscription_id
-               and deliveries.leader_event_id = deliveries.event_id
+               and deliveries.is_leading
                and deliveries.is_gathered
-               and deliveries.acknowledged_at is null
-               and deliveries.parked_at is null
         )
         or (webhook.format = 'email' or webhook.digest is not null)
         and not exists (
@@ -37,11 +35,9 @@ begin
         )
         and not exists (
             select
-              from tinydevcrm.deliveries
-             where deliveries.subscription_id = webhook.subscription_id
-               and deliveries.row_numbers is not null
-               and deliveries.acknowledged_at is null
-               and deliveries.parked_at is null
+              from tinydevcrm.pending_deliveries
+             where pending_deliveries.subscription_id = webhook.subscription_id
+               and pending_deliveries.row_number > 0
         );
 end
 $$;
@@ -67,10 +63,11 @@ begin
                when deliveries.id = new.id then deliveries.visible_at
                else 'infinity'
            end
-     where deliveries.subscription_id = new.subscription_id
+      from tinydevcrm.pending_deliveries
+     where pending_deliveries.subscription_id = new.subscription_id
+       and deliveries.id = pending_deliveries.delivery_id
        and deliveries.row_numbers is null
-       and deliveries.acknowledged_at is null
-       and deliveries.parked_at is null
+       and deliveries.state = 'pending'
        and (
            deliveries.id = new.id
            or deliveries.event_id > new.event_id
@@ -146,15 +143,12 @@ begin
     select deliveries.id,
            deliveries.visible_at
       into v_delivery
-      from tinydevcrm.deliveries
-     where deliveries.subscription_id = webhook.subscription_id
+      from tinydevcrm.pending_deliveries
+      join tinydevcrm.deliveries
+        on deliveries.id = pending_deliveries.delivery_id
+     where pending_deliveries.subscription_id = webhook.subscription_id
        and deliveries.row_numbers is null
-       and deliveries.acknowledged_at is null
-       and deliveries.parked_at is null
-       and (
-           deliveries.attempts > 0
-           or deliveries.is_gathered and deliveries.leader_event_id = deliveries.event_id
-       )
+       and (deliveries.attempts > 0 or deliveries.is_gathered and deliveries.is_leading)
        and deliveries.visible_at < 'infinity'
      -- Those that are redelivered together keep their order.
      order by deliveries.attempts > 0 desc, deliveries.event_id
@@ -173,7 +167,7 @@ begin
           into v_delivery
           from tinydevcrm._list_due_heads(webhook.subscription_id, 1000000) as heads
           join tinydevcrm.deliveries
-            on deliveries.ctid = heads.place
+            on deliveries.id = heads.delivery_id
          order by heads.event_id
          limit 1;
 

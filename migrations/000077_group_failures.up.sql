@@ -13,13 +13,13 @@ create function tinydevcrm._find_delivery_before(
     set enable_seqscan = off
 as $$
     select coalesce(deliveries.leader_event_id, deliveries.event_id)
-      from tinydevcrm.deliveries
-     where deliveries.subscription_id = _find_delivery_before.subscription_id
-       and deliveries.matview_id = _find_delivery_before.matview_id
-       and deliveries.event_id < _find_delivery_before.event_id
-       and deliveries.acknowledged_at is null
-       and deliveries.parked_at is null
-     order by deliveries.event_id desc
+      from tinydevcrm.pending_deliveries as pending
+      join tinydevcrm.deliveries
+        on deliveries.id = pending.delivery_id
+     where pending.subscription_id = _find_delivery_before.subscription_id
+       and pending.matview_id = _find_delivery_before.matview_id
+       and pending.event_id < _find_delivery_before.event_id
+     order by pending.event_id desc
      limit 1
 $$;
 
@@ -43,9 +43,7 @@ as $$
       join tinydevcrm.matview_refresh_events as events
         on events.id = deliveries.event_id
      where deliveries.subscription_id = _find_leader.subscription_id
-       and deliveries.leader_event_id = deliveries.event_id
-       and deliveries.acknowledged_at is null
-       and deliveries.parked_at is null
+       and deliveries.is_leading
        and deliveries.attempts = 0
        and deliveries.visible_at > clock_timestamp()
        -- An event waits only for an earlier one, so no two wait for each other.

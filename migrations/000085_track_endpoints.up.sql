@@ -98,10 +98,8 @@ begin
         return query
             select v_webhook.failing_since,
                    count(*)
-              from tinydevcrm.deliveries
-             where deliveries.subscription_id = v_webhook.subscription_id
-               and deliveries.acknowledged_at is null
-               and deliveries.parked_at is null;
+              from tinydevcrm.pending_deliveries
+             where pending_deliveries.subscription_id = v_webhook.subscription_id;
     end if;
 end
 $$;

@@ -14,14 +14,14 @@ as $$
         select next.*
           from heads
          cross join lateral (
-            select deliveries.matview_id,
+            select pending.matview_id,
                    deliveries as delivery
-              from tinydevcrm.deliveries
-             where deliveries.subscription_id = _list_heads.subscription_id
-               and deliveries.matview_id > heads.matview_id
-               and deliveries.acknowledged_at is null
-               and deliveries.parked_at is null
-             order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
+              from tinydevcrm.pending_deliveries as pending
+              join tinydevcrm.deliveries
+                on deliveries.id = pending.delivery_id
+             where pending.subscription_id = _list_heads.subscription_id
+               and pending.matview_id > heads.matview_id
+             order by pending.matview_id, pending.event_id, pending.row_number
              limit 1
          ) as next
     )
@@ -47,22 +47,18 @@ declare
     v_first_id bigint;
     v_last_id  bigint;
 begin
-    select deliveries.matview_id
+    select pending.matview_id
       into v_first_id
-      from tinydevcrm.deliveries
-     where deliveries.subscription_id = _choose_start.subscription_id
-       and deliveries.acknowledged_at is null
-       and deliveries.parked_at is null
-     order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
+      from tinydevcrm.pending_deliveries as pending
+     where pending.subscription_id = _choose_start.subscription_id
+     order by pending.matview_id, pending.event_id, pending.row_number
      limit 1;
 
-    select deliveries.matview_id
+    select pending.matview_id
       into v_last_id
-      from tinydevcrm.deliveries
-     where deliveries.subscription_id = _choose_start.subscription_id
-       and deliveries.acknowledged_at is null
-       and deliveries.parked_at is null
-     order by deliveries.matview_id desc, deliveries.event_id desc
+      from tinydevcrm.pending_deliveries as pending
+     where pending.subscription_id = _choose_start.subscription_id
+     order by pending.matview_id desc, pending.event_id desc, pending.row_number desc
      limit 1;
 
     return coalesce(v_first_id + floor(random() * (v_last_id - v_first_id + 1))::bigint, 0);
@@ -74,7 +70,7 @@ comment on function tinydevcrm._choose_start(bigint) is
     'subscription to that of the last.';
 
 create function tinydevcrm._list_due_heads(subscription_id bigint, head_limit integer)
-    returns table (matview_id bigint, event_id bigint, place tid)
+    returns table (matview_id bigint, event_id bigint, delivery_id bigint)
     language plpgsql
     -- Reads what the calling statement sees, which locks what this finds.
     stable
@@ -91,49 +87,49 @@ begin
     return query
         -- From view to view, so that many that wait behind a head cost nothing: from the start up,
         -- and then, in the second lap, from 0 up to the start.
-        with recursive heads (lap, matview_id, event_id, visible_at, place) as (
+        with recursive heads (lap, matview_id, event_id, visible_at, delivery_id) as (
             select 1,
                    v_start_id - 1,
                    0::bigint,
                    'infinity'::timestamptz,
-                   null::tid
+                   null::bigint
             union all
             select next.*
               from heads
              cross join lateral (
                 (select heads.lap,
-                        deliveries.matview_id,
-                        deliveries.event_id,
+                        pending.matview_id,
+                        pending.event_id,
                         deliveries.visible_at,
-                        deliveries.ctid
-                   from tinydevcrm.deliveries
-                  where deliveries.subscription_id = _list_due_heads.subscription_id
-                    and deliveries.matview_id > heads.matview_id
-                    and (heads.lap = 1 or deliveries.matview_id < v_start_id)
-                    and deliveries.acknowledged_at is null
-                    and deliveries.parked_at is null
-                  order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
+                        pending.delivery_id
+                   from tinydevcrm.pending_deliveries as pending
+                   join tinydevcrm.deliveries
+                     on deliveries.id = pending.delivery_id
+                  where pending.subscription_id = _list_due_heads.subscription_id
+                    and pending.matview_id > heads.matview_id
+                    and (heads.lap = 1 or pending.matview_id < v_start_id)
+                  order by pending.matview_id, pending.event_id, pending.row_number
                   limit 1)
                 union all
                 (select 2,
-                        deliveries.matview_id,
-                        deliveries.event_id,
+                        pending.matview_id,
+                        pending.event_id,
                         deliveries.visible_at,
-                        deliveries.ctid
-                   from tinydevcrm.deliveries
-                  where deliveries.subscription_id = _list_due_heads.subscription_id
+                        pending.delivery_id
+                   from tinydevcrm.pending_deliveries as pending
+                   join tinydevcrm.deliveries
+                     on deliveries.id = pending.delivery_id
+                  where pending.subscription_id = _list_due_heads.subscription_id
                     and heads.lap = 1
-                    and deliveries.matview_id < v_start_id
-                    and deliveries.acknowledged_at is null
-                    and deliveries.parked_at is null
-                  order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
+                    and pending.matview_id < v_start_id
+                  order by pending.matview_id, pending.event_id, pending.row_number
                   limit 1)
                 limit 1
              ) as next
         )
         select heads.matview_id,
                heads.event_id,
-               heads.place
+               heads.delivery_id
           from heads
          where heads.visible_at <= clock_timestamp()
          limit _list_due_heads.head_limit;
@@ -141,7 +137,7 @@ end
 $$;
 
 comment on function tinydevcrm._list_due_heads(bigint, integer) is
-    'The heads of a subscription that may be received now, up to a number, with their ctid. When '
+    'The heads of a subscription that may be received now, up to a number. When '
     'there are more, chance decides from which view on, so that each view has its turn.';
 
 revoke execute on function

@@ -18,6 +18,7 @@ drop policy sources_orchestrator_read on tinydevcrm.sources;
 drop policy subscription_tests_orchestrator_answer on tinydevcrm.subscription_tests;
 drop policy subscription_tests_orchestrator_read on tinydevcrm.subscription_tests;
 drop policy deliveries_orchestrator_answer on tinydevcrm.deliveries;
+drop policy pending_deliveries_orchestrator_read on tinydevcrm.pending_deliveries;
 drop policy deliveries_orchestrator_read on tinydevcrm.deliveries;
 drop policy webhooks_orchestrator_answer on tinydevcrm.webhooks;
 drop policy webhooks_orchestrator_read on tinydevcrm.webhooks;
@@ -36,6 +37,7 @@ drop policy sources_admin on tinydevcrm.sources;
 drop policy subscription_tests_admin on tinydevcrm.subscription_tests;
 
 drop policy webhooks_admin on tinydevcrm.webhooks;
+drop policy pending_deliveries_admin on tinydevcrm.pending_deliveries;
 drop policy deliveries_admin on tinydevcrm.deliveries;
 drop policy subscriptions_admin on tinydevcrm.subscriptions;
 drop policy matview_refresh_events_admin on tinydevcrm.matview_refresh_events;

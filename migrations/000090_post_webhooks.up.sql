@@ -12,10 +12,8 @@ begin
         -- Cheap, and true of most.
         when not exists (
             select
-              from tinydevcrm.deliveries
-             where deliveries.subscription_id = webhook.subscription_id
-               and deliveries.acknowledged_at is null
-               and deliveries.parked_at is null
+              from tinydevcrm.pending_deliveries
+             where pending_deliveries.subscription_id = webhook.subscription_id
         ) then false
         -- A probe need not be due itself.
         when tinydevcrm._endpoint_is_down(webhook) then

@@ -16,8 +16,7 @@ as $$
 declare
     v_places tid[];
 begin
-    -- Who locks a head has its view, so a head is locked before those behind it. By ctid: the
-    -- statistics of a queue are too poor for the planner to find rows by number.
+    -- Who locks a head has its view, so a head is locked before those behind it.
     with due as (
         select heads.*
           from tinydevcrm._list_due_heads(
@@ -34,32 +33,27 @@ begin
             select deliveries.matview_id,
                    deliveries.event_id
               from tinydevcrm.deliveries
-             where deliveries.ctid = due.place
-               and deliveries.acknowledged_at is null
-               and deliveries.parked_at is null
+             where deliveries.id = due.delivery_id
+               and deliveries.state = 'pending'
                and deliveries.visible_at <= clock_timestamp()
                for update skip locked
          ) as head
          cross join lateral (
-            select deliveries.matview_id,
-                   deliveries.ctid as place,
-                   row_number() over (order by deliveries.event_id, deliveries.row_number)
-                       as number
-              from tinydevcrm.deliveries
-             where deliveries.subscription_id = _lock_due_deliveries.subscription_id
-               and deliveries.matview_id = head.matview_id
-               and deliveries.event_id >= head.event_id
-               and deliveries.acknowledged_at is null
-               and deliveries.parked_at is null
-             order by deliveries.event_id, deliveries.row_number
+            select pending.matview_id,
+                   pending.delivery_id,
+                   row_number() over (order by pending.event_id, pending.row_number) as number
+              from tinydevcrm.pending_deliveries as pending
+             where pending.subscription_id = _lock_due_deliveries.subscription_id
+               and pending.matview_id = head.matview_id
+               and pending.event_id >= head.event_id
+             order by pending.event_id, pending.row_number
              limit _lock_due_deliveries.run_length
          ) as waiting
          cross join lateral (
             select deliveries.ctid as place
               from tinydevcrm.deliveries
-             where deliveries.ctid = waiting.place
-               and deliveries.acknowledged_at is null
-               and deliveries.parked_at is null
+             where deliveries.id = waiting.delivery_id
+               and deliveries.state = 'pending'
                and deliveries.visible_at <= clock_timestamp()
                for update skip locked
          ) as run

@@ -319,8 +319,7 @@ begin
             select max(deliveries.id)
               from tinydevcrm.deliveries
              where deliveries.subscription_id = subscription.id
-               and deliveries.acknowledged_at is null
-               and deliveries.last_error is not null
+               and deliveries.has_failed
                and deliveries.attempts > 0
         ) is not null then 'failing'
         when subscription.matview_id is not null and not exists (

@@ -144,11 +144,11 @@ begin
                         min(first.created_at) as oldest_at
                    from (
                      select deliveries.created_at
-                       from tinydevcrm.deliveries
-                      where deliveries.subscription_id = subscriptions.id
-                        and deliveries.acknowledged_at is null
-                        and deliveries.parked_at is null
-                      order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
+                       from tinydevcrm.pending_deliveries as queue
+                       join tinydevcrm.deliveries
+                         on deliveries.id = queue.delivery_id
+                      where queue.subscription_id = subscriptions.id
+                      order by queue.matview_id, queue.event_id, queue.row_number
                       limit 1000
                    ) as first
              ) as pending

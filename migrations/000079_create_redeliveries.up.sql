@@ -156,13 +156,14 @@ as $$
            is_in_flight = false
      where deliveries.id in (
                select waiting.id
-                 from tinydevcrm.deliveries as waiting
-                where waiting.subscription_id = _make_waiting_due.subscription_id
-                  and waiting.acknowledged_at is null
-                  and waiting.parked_at is null
+                 from tinydevcrm.pending_deliveries as pending
+                 join tinydevcrm.deliveries as waiting
+                   on waiting.id = pending.delivery_id
+                where pending.subscription_id = _make_waiting_due.subscription_id
+                  and waiting.state = 'pending'
                   and waiting.visible_at > clock_timestamp()
                   and not waiting.is_in_flight
-                  for no key update skip locked
+                  for no key update of waiting skip locked
            )
 $$;
 

@@ -331,11 +331,11 @@ select subscriptions.name as subscription,
              min(pending.created_at) as oldest_pending_at
         from (
           select deliveries.*
-            from tinydevcrm.deliveries
-           where deliveries.subscription_id = subscriptions.id
-             and deliveries.acknowledged_at is null
-             and deliveries.parked_at is null
-           order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
+            from tinydevcrm.pending_deliveries as queue
+            join tinydevcrm.deliveries
+              on deliveries.id = queue.delivery_id
+           where queue.subscription_id = subscriptions.id
+           order by queue.matview_id, queue.event_id, queue.row_number
            limit 10000
         ) as pending
   ) as counted
@@ -353,8 +353,7 @@ select subscriptions.name as subscription,
       select deliveries.last_error
         from tinydevcrm.deliveries
        where deliveries.subscription_id = subscriptions.id
-         and deliveries.acknowledged_at is null
-         and deliveries.last_error is not null
+         and deliveries.has_failed
        order by deliveries.id desc
        limit 1
   ) as troubled

@@ -20,13 +20,11 @@ begin
 
     select count(*)
       into v_count
-      from tinydevcrm.deliveries
+      from tinydevcrm.pending_deliveries
       join tinydevcrm.subscriptions
-        on subscriptions.id = deliveries.subscription_id
+        on subscriptions.id = pending_deliveries.subscription_id
        and not subscriptions.is_paused
-     where deliveries.subscription_id = v_id
-       and deliveries.acknowledged_at is null
-       and deliveries.parked_at is null;
+     where pending_deliveries.subscription_id = v_id;
 
     -- Wakes up the programs that wait for events.
     perform tinydevcrm._notify(0);

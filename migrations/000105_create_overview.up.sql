@@ -75,11 +75,9 @@ select watched.view_count,
             from own_subscriptions
            cross join lateral (
                select
-                 from tinydevcrm.deliveries
-                where deliveries.subscription_id = own_subscriptions.id
-                  and deliveries.acknowledged_at is null
-                  and deliveries.parked_at is null
-                order by deliveries.matview_id, deliveries.event_id, deliveries.row_number
+                 from tinydevcrm.pending_deliveries as queue
+                where queue.subscription_id = own_subscriptions.id
+                order by queue.matview_id, queue.event_id, queue.row_number
                 limit 10000
            ) as of_one
            limit 10000

@@ -65,10 +65,10 @@ as $$
                tinydevcrm._find_next_attempt(subscriptions),
                (
                    select clock_timestamp()
-                     from tinydevcrm.deliveries
-                    where deliveries.subscription_id = subscriptions.id
-                      and deliveries.acknowledged_at is null
-                      and deliveries.parked_at is null
+                     from tinydevcrm.pending_deliveries as queue
+                     join tinydevcrm.deliveries
+                       on deliveries.id = queue.delivery_id
+                    where queue.subscription_id = subscriptions.id
                       and deliveries.is_in_flight
                       and deliveries.visible_at > clock_timestamp()
                     limit 1

@@ -1,0 +1,154 @@
+-- The queue: which deliveries are pending, in the order in which they are received. It holds only
+-- their numbers, so it is small and stays so however many are acknowledged. What is known of a
+-- delivery is in tinydevcrm.deliveries. Triggers on that keep the two the same.
+
+create table tinydevcrm.pending_deliveries (
+    subscription_id bigint,
+    matview_id      bigint,
+    event_id        bigint,
+    delivery_id     bigint not null,
+    row_number      integer,
+    owner           regrole not null,
+
+    constraint pending_deliveries_pkey
+        primary key (subscription_id, matview_id, event_id, row_number)
+);
+
+comment on table tinydevcrm.pending_deliveries is
+    'The deliveries that are pending: the queue of each subscription, in order. '
+    'tinydevcrm.deliveries says the rest.';
+comment on column tinydevcrm.pending_deliveries.subscription_id is
+    'The subscription.';
+comment on column tinydevcrm.pending_deliveries.matview_id is
+    'The registration of the event''s materialized view; 0 when that had been removed.';
+comment on column tinydevcrm.pending_deliveries.event_id is
+    'The event.';
+comment on column tinydevcrm.pending_deliveries.delivery_id is
+    'The delivery.';
+comment on column tinydevcrm.pending_deliveries.row_number is
+    'The part of the event that it carries; 0 for the whole event.';
+comment on column tinydevcrm.pending_deliveries.owner is
+    'Owner of the subscription.';
+
+-- Parts of events: see tinydevcrm._gathers().
+create index pending_deliveries_parts_idx
+    on tinydevcrm.pending_deliveries (subscription_id)
+ where row_number > 0;
+
+alter table tinydevcrm.pending_deliveries enable row level security;
+
+create policy pending_deliveries_read on tinydevcrm.pending_deliveries
+    for select
+    to tinydevcrm_user
+    using (pg_has_role(owner, 'usage'));
+
+grant select on tinydevcrm.pending_deliveries to tinydevcrm_user;
+
+create function tinydevcrm._deliveries_enqueue()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into tinydevcrm.pending_deliveries (
+               subscription_id, matview_id, event_id, row_number, delivery_id, owner)
+    select written.subscription_id,
+           written.matview_id,
+           written.event_id,
+           written.row_number,
+           written.id,
+           written.owner
+      from written
+     where written.state = 'pending';
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._deliveries_enqueue() is
+    'Adds new deliveries to the queue. Security definer: users do not write the queue. As a trigger '
+    'it runs only for rows that row-level security has let through.';
+
+create trigger _500_enqueue
+    after insert on tinydevcrm.deliveries
+    referencing new table as written
+    for each statement
+    execute function tinydevcrm._deliveries_enqueue();
+
+create function tinydevcrm._deliveries_dequeue()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+    -- The plan of the first call stays, and that may have had few rows in the queue or many.
+    set enable_seqscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
+as $$
+begin
+    delete
+      from tinydevcrm.pending_deliveries
+     using ended
+     where pending_deliveries.subscription_id = ended.subscription_id
+       and pending_deliveries.matview_id = ended.matview_id
+       and pending_deliveries.event_id = ended.event_id
+       and pending_deliveries.row_number = ended.row_number
+       and (tg_op = 'DELETE' or ended.state <> 'pending');
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._deliveries_dequeue() is
+    'Removes deliveries from the queue that are acknowledged, parked or gone. Security definer: as '
+    'for tinydevcrm._deliveries_enqueue().';
+
+-- One statement for all rows: a trigger for each row would cost as much as the acknowledgement.
+create trigger _500_dequeue
+    after update on tinydevcrm.deliveries
+    referencing new table as ended
+    for each statement
+    execute function tinydevcrm._deliveries_dequeue();
+
+create trigger _500_dequeue_deleted
+    after delete on tinydevcrm.deliveries
+    referencing old table as ended
+    for each statement
+    execute function tinydevcrm._deliveries_dequeue();
+
+create function tinydevcrm._deliveries_requeue()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into tinydevcrm.pending_deliveries (
+               subscription_id, matview_id, event_id, row_number, delivery_id, owner)
+    values (new.subscription_id, new.matview_id, new.event_id, new.row_number, new.id, new.owner)
+    on conflict on constraint pending_deliveries_pkey do update
+       set delivery_id = excluded.delivery_id;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._deliveries_requeue() is
+    'Puts a delivery back into the queue, or gives it its new number there. Security definer: as for '
+    'tinydevcrm._deliveries_enqueue().';
+
+create trigger _400_requeue
+    after update on tinydevcrm.deliveries
+    for each row
+    when (new.state = 'pending' and (old.state <> 'pending' or new.id <> old.id))
+    execute function tinydevcrm._deliveries_requeue();
+
+revoke execute on function
+    tinydevcrm._deliveries_enqueue(),
+    tinydevcrm._deliveries_dequeue(),
+    tinydevcrm._deliveries_requeue()
+from public;

@@ -1,0 +1,122 @@
+-- The transaction that writes an event writes a delivery for each subscription to it.
+
+create function tinydevcrm._list_event_readers(owner regrole)
+    returns setof regrole
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    -- From owner to owner in the index: one may have ten thousand subscriptions.
+    with recursive owners (owner) as (
+        (
+            select subscriptions.owner
+              from tinydevcrm.subscriptions
+             order by subscriptions.owner::oid
+             limit 1
+        )
+        union all
+        select (
+                   select subscriptions.owner
+                     from tinydevcrm.subscriptions
+                    where subscriptions.owner::oid > owners.owner::oid
+                    order by subscriptions.owner::oid
+                    limit 1
+               )
+          from owners
+         where owners.owner is not null
+    )
+    select owners.owner
+      from owners
+     where owners.owner <> _list_event_readers.owner
+       and (
+           pg_has_role(owners.owner, _list_event_readers.owner, 'usage')
+           or pg_has_role(owners.owner, 'tinydevcrm_orchestrator', 'usage')
+           or pg_has_role(owners.owner, 'tinydevcrm_admin', 'usage')
+       )
+$$;
+
+comment on function tinydevcrm._list_event_readers(regrole) is
+    'The other roles with subscriptions that may see the events of a role.';
+
+create function tinydevcrm._matview_refresh_events_fan_out()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_held_rules constant text[] := tinydevcrm._list_held_rules(new);
+begin
+    -- The locks leave out a subscription that is just being dropped. Without them, the foreign key
+    -- would wait for the drop as well, and then make the refresh fail.
+    with own as (
+        select subscriptions.id
+          from tinydevcrm.subscriptions
+         where subscriptions.owner = new.owner
+           and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
+           and (subscriptions.muted_until is null or subscriptions.muted_until <= clock_timestamp())
+           and case
+                   when subscriptions.notify_when is null then new.is_notified
+                   else subscriptions.notify_when && v_held_rules
+               end
+           for key share of subscriptions
+    ),
+    -- A refresh does not wait for a subscription that another role has locked: that role misses the
+    -- event.
+    others as (
+        select subscriptions.id
+          from tinydevcrm._list_event_readers(new.owner) as readers (owner)
+          join tinydevcrm.subscriptions
+            on subscriptions.owner = readers.owner
+         where (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
+           and (subscriptions.muted_until is null or subscriptions.muted_until <= clock_timestamp())
+           and case
+                   when subscriptions.notify_when is null then new.is_notified
+                   else subscriptions.notify_when && v_held_rules
+               end
+           for key share of subscriptions skip locked
+    )
+    -- "Offset 0" keeps Postgres from splitting the event for a subscription that gets it whole.
+    insert into tinydevcrm.deliveries (
+               owner, subscription_id, event_id, matview_id, row_numbers, row_number)
+    select subscriptions.owner,
+           subscriptions.id,
+           new.id,
+           coalesce(new.matview_id, 0),
+           parts.row_numbers,
+           coalesce(parts.row_numbers[1], 0)
+      from (select own.id from own union all select others.id from others) as reached
+      join tinydevcrm.subscriptions
+        on subscriptions.id = reached.id
+      left join lateral (
+          select split.row_numbers
+            from tinydevcrm._split_event(
+                     new, subscriptions.notify_when, subscriptions.each_row,
+                     subscriptions.to_column) as split
+           where subscriptions.each_row
+              or subscriptions.to_column is not null
+          offset 0
+      ) as parts
+        on true;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._matview_refresh_events_fan_out() is
+    'Writes a delivery for each subscription whose owner may see the event, and whose own rules, if it '
+    'has any, hold; or one for each of its parts: see tinydevcrm._split_event(). Security definer: the '
+    'role that refreshes may not see the subscriptions of other roles, such as an administrator. '
+    'It lends read and lock on subscriptions and insert on deliveries.';
+
+create trigger _500_fan_out
+    after insert on tinydevcrm.matview_refresh_events
+    for each row
+    when (new.is_notified or new.held_rules is not null)
+    execute function tinydevcrm._matview_refresh_events_fan_out();
+
+revoke execute on function
+    tinydevcrm._list_event_readers(regrole),
+    tinydevcrm._matview_refresh_events_fan_out()
+from public;
