@@ -6,19 +6,15 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"log/slog"
-	"slices"
+	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/lib/pq"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
 )
 
 const insertEvents = `
@@ -36,12 +32,15 @@ const insertManyEvents = `
 	  from generate_series(1, $1 / (select count(*) from tinydevcrm.matviews)),
 	       tinydevcrm.matviews`
 
-// TestDeliver is scripts/bench deliver [BEHIND]: the time from commit to log line, compared with a bare
-// LISTEN/NOTIFY, and deliveries a second, with an empty table and with BEHIND acknowledged deliveries in it;
-// also for a queue of pgmq, where that is installed.
+// TestDeliver is scripts/bench deliver [BEHIND [RUNS]]: deliveries a second that are received and acknowledged, with
+// none and with BEHIND acknowledged ones in the table; the time from commit to log line, compared with a bare
+// LISTEN/NOTIFY; and how long an event of 10,000 subscriptions takes, and 10,000 events of one. The rates are compared
+// with those of a queue of pgmq where TINYDEVCRM_BENCH_PGMQ is the path of its SQL: pgmq.sql of
+// https://github.com/pgmq/pgmq.
 func TestDeliver(t *testing.T) {
 	most := sizeOf(t, 1_000_000)
-	t.Setenv("TINYDEVCRM_TEST_URL", newBench(t).url)
+	b := newBench(t)
+	t.Setenv("TINYDEVCRM_TEST_URL", b.url)
 	pool, databaseURL := dbtest.Schema(t)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v', 'select 1 as one')")
 	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v' || i, 'select 1 as one') from generate_series(2, 50) as i")
@@ -56,160 +55,147 @@ func TestDeliver(t *testing.T) {
 	dbtest.Exec(t, pool, "alter table tinydevcrm.matview_refresh_events disable trigger _500_remember")
 	for _, behind := range []int{0, most} {
 		dbtest.Exec(t, pool, "select tinydevcrm.create_subscription('bench')")
-		dbtest.Exec(t, pool, insertEvents, behind)
-		dbtest.Exec(t, pool, "update tinydevcrm.deliveries set state = 'acknowledged'")
+		for left := behind; left > 0; left -= 1_000_000 {
+			dbtest.Exec(t, pool, insertEvents, min(left, 1_000_000))
+			dbtest.Exec(t, pool, "update tinydevcrm.deliveries set state = 'acknowledged' where state = 'pending'")
+		}
 		vacuum(t, pool)
-		fmt.Printf("with %d acknowledged deliveries behind\n", behind)
-		measureRate(t, pool, workers, "receive and acknowledge", func() {
-			dbtest.Exec(t, pool, insertManyEvents, rateEvents)
-		}, "select delivery_id from tinydevcrm.receive_events('bench', 100)", "select tinydevcrm.acknowledge_events($1)")
+		say("with %d acknowledged deliveries behind", behind)
+		measureRates(t, b, pool, workers)
 		dbtest.Exec(t, pool, "select tinydevcrm.drop_subscription('bench')")
 		measureLatency(t, pool, databaseURL)
 	}
-	measureQueue(t, pool, workers)
+	measureFanOut(t, pool)
 }
 
 func vacuum(t *testing.T, pool *sql.DB) {
-	for _, table := range []string{"deliveries", "matview_refresh_events", "subscriptions"} {
+	for _, table := range []string{"deliveries", "pending_deliveries", "matview_refresh_events", "subscriptions"} {
 		dbtest.Exec(t, pool, "vacuum analyze tinydevcrm."+table)
 	}
 	dbtest.Exec(t, pool, "checkpoint")
 }
 
-// measureLatency measures the time from a commit to the log line. It alternates with the time from the commit
-// of a transaction that writes a row and notifies to the notification in a listener of the same driver.
-func measureLatency(t *testing.T, pool *sql.DB, databaseURL string) {
-	logged := make(lines, 1)
-	stop := logEvents(t, databaseURL, logged)
-	defer stop()
-	listener := pq.NewListener(databaseURL, time.Second, time.Second, nil)
-	defer listener.Close()
-	if err := listener.Listen("bare"); err != nil {
-		t.Fatal(err)
-	}
-
-	const rounds = 1000
-	ours, bare := make([]time.Duration, rounds), make([]time.Duration, rounds)
-	for i := range rounds {
-		ours[i] = afterCommit(t, pool, logged, insertEvents)
-		bare[i] = afterCommit(t, pool, listener.Notify,
-			"with written as (insert into plain values ($1) returning n) select pg_notify('bare', n::text) from written")
-	}
-	slices.Sort(ours)
-	slices.Sort(bare)
-	for _, percentile := range []int{50, 99} {
-		one, other := ours[rounds*percentile/100], bare[rounds*percentile/100]
-		fmt.Printf("  p%d from commit to log line  %8.2f ms, %5.2f times a bare LISTEN/NOTIFY\n", percentile,
-			one.Seconds()*1000, one.Seconds()/other.Seconds())
-	}
+// A queue is what workers take from in measureRates.
+type queue struct {
+	name string
+	// fill adds rateEvents.
+	fill func()
+	// read takes up to 100 and returns their numbers, which end takes.
+	read, end string
 }
 
-// lines is a writer that signals each written line.
-type lines chan struct{}
-
-func (l lines) Write(line []byte) (int, error) {
-	l <- struct{}{}
-	return len(line), nil
-}
-
-// logEvents does what orchestrator subscription receive does, until stop.
-func logEvents(t *testing.T, databaseURL string, logged lines) (stop func()) {
-	pool, err := db.Open(t.Context(), databaseURL, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	worker := deliver.NewWorker(pool, "bench log", deliver.ToLog(slog.New(slog.NewJSONHandler(logged, nil))), slog.Default())
-	if err := worker.Subscribe(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	hub := listen.NewHub(db.Access{URL: databaseURL}, slog.New(slog.DiscardHandler))
-	wake, cancel := hub.Subscribe()
-	ctx, end := context.WithCancel(t.Context())
-	var group errgroup.Group
-	group.Go(func() error { return hub.Run(ctx) })
-	group.Go(func() error { return worker.Run(ctx, wake) })
-	// The hub signals that it listens.
-	time.Sleep(time.Second)
-	return func() {
-		end()
-		if err := group.Wait(); err != nil {
-			t.Error(err)
-		}
-		cancel()
-		dbtest.Exec(t, pool, "select tinydevcrm.drop_subscription('bench log')")
-		pool.Close()
-	}
-}
-
-// afterCommit is the time from before the commit until something arrives.
-func afterCommit[T any](t *testing.T, pool *sql.DB, comes <-chan T, statement string) time.Duration {
-	tx, err := pool.BeginTx(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tx.Rollback()
-	if _, err := tx.Exec(statement, 1); err != nil {
-		t.Fatal(err)
-	}
-	began := time.Now()
-	if err := tx.Commit(); err != nil {
-		t.Fatal(err)
-	}
-	<-comes
-	return time.Since(began)
-}
-
-// rateEvents is how many events are handled in each run of measureRate.
+// rateEvents is how many deliveries are handled in each run of measureRates.
 const rateEvents = 20_000
 
-// measureRate measures how long workers take that receive and acknowledge batches until none is left.
-func measureRate(t *testing.T, pool, workers *sql.DB, what string, fill func(), read, end string) {
-	for _, count := range []int{1, 8} {
-		fill()
-		began := time.Now()
-		var group sync.WaitGroup
-		for range count {
-			group.Go(func() {
-				for {
-					ids, err := handleBatch(t.Context(), workers, read, end)
-					if err != nil {
-						t.Error(err)
-					}
-					if ids == 0 {
-						return
-					}
-				}
-			})
+// measureRates measures how long 1 and 8 workers take that receive and acknowledge batches until none is left, and the
+// CPU time of the server. Ours and that of pgmq take turns.
+func measureRates(t *testing.T, b *bench, pool, workers *sql.DB) {
+	queues := []queue{{
+		name: "receive and acknowledge",
+		fill: func() { dbtest.Exec(t, pool, insertManyEvents, rateEvents) },
+		read: "select delivery_id from tinydevcrm.receive_events('bench', 100)",
+		end:  "select tinydevcrm.acknowledge_events($1)",
+	}}
+	if installPGMQ(t, b) {
+		defer b.query("drop schema pgmq cascade")
+		queues = append(queues, queue{
+			name: "pgmq: read and archive",
+			fill: func() {
+				dbtest.Exec(t, pool, "select pgmq.send('bench', '{}') from generate_series(1, $1)", rateEvents)
+			},
+			read: "select msg_id from pgmq.read('bench', 30, 100)",
+			end:  "select pgmq.archive('bench', $1::bigint[])",
+		})
+	}
+	counts := []int{1, 8}
+	took, cpu := make(times), make(times)
+	for range runsOf(t) + 1 {
+		for _, count := range counts {
+			for _, queue := range queues {
+				queue.fill()
+				way := fmt.Sprint(queue.name, count)
+				before, began := cpuOf(t, b.url), time.Now()
+				empty(t, workers, count, queue)
+				took[way] = append(took[way], time.Since(began).Seconds())
+				cpu[way] = append(cpu[way], cpuOf(t, b.url)-before)
+			}
 		}
-		group.Wait()
-		fmt.Printf("  %-26s %8.0f a second with %d workers\n", what, rateEvents/time.Since(began).Seconds(), count)
+	}
+	for _, queue := range queues {
+		for _, count := range counts {
+			way := fmt.Sprint(queue.name, count)
+			// The first run warms up.
+			took[way], cpu[way] = took[way][1:], cpu[way][1:]
+			fmt.Printf("  %-24s %d workers %8.0f a second, %6.1f µs of the server's CPU each, %5.2f times one worker\n",
+				queue.name, count, rateEvents/median(took[way]), median(cpu[way])/rateEvents*1e6,
+				took.ratio(fmt.Sprint(queue.name, 1), way))
+		}
+	}
+	for _, count := range counts[:len(counts)*(len(queues)-1)] {
+		ours, theirs := fmt.Sprint(queues[0].name, count), fmt.Sprint(queues[1].name, count)
+		fmt.Printf("  with %d workers %.2f times the rate of pgmq\n", count, took.ratio(theirs, ours))
 	}
 }
 
-func handleBatch(ctx context.Context, pool *sql.DB, read, end string) (int, error) {
+// installPGMQ reports whether there is a pgmq to compare with. A database has one queue of it.
+func installPGMQ(t *testing.T, b *bench) bool {
+	t.Helper()
+	path := os.Getenv("TINYDEVCRM_BENCH_PGMQ")
+	if path == "" {
+		fmt.Println("  not compared with pgmq: TINYDEVCRM_BENCH_PGMQ is not set")
+		return false
+	}
+	b.run("psql", b.url, "-Xqo", "/dev/null", "-v", "ON_ERROR_STOP=1", "-f", path, "-c", "select pgmq.create('bench')")
+	return true
+}
+
+// empty lets workers take from a queue until nothing is left.
+func empty(t *testing.T, workers *sql.DB, count int, queue queue) {
+	t.Helper()
+	var group sync.WaitGroup
+	for range count {
+		group.Go(func() {
+			for {
+				handled, err := handleBatch(t.Context(), workers, queue)
+				if err != nil {
+					t.Error(err)
+				}
+				if handled == 0 {
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+func handleBatch(ctx context.Context, pool *sql.DB, queue queue) (int, error) {
 	var ids []int64
-	if err := pool.QueryRowContext(ctx, "select array("+read+")").Scan(pq.Array(&ids)); err != nil || len(ids) == 0 {
+	if err := pool.QueryRowContext(ctx, "select array("+queue.read+")").Scan(pq.Array(&ids)); err != nil || len(ids) == 0 {
 		return 0, err
 	}
-	_, err := pool.ExecContext(ctx, end, pq.Array(ids))
+	_, err := pool.ExecContext(ctx, queue.end, pq.Array(ids))
 	return len(ids), err
 }
 
-// measureQueue is measureRate for pgmq, where it is installed: https://github.com/pgmq/pgmq.
-func measureQueue(t *testing.T, pool, workers *sql.DB) {
-	var isThere bool
-	if err := pool.QueryRow("select exists (select from pg_available_extensions where name = 'pgmq')").Scan(&isThere); err != nil {
-		t.Fatal(err)
+// measureFanOut measures the transaction of an event of 10,000 subscriptions, what another user's event takes meanwhile,
+// and 10,000 events of one subscription.
+func measureFanOut(t *testing.T, pool *sql.DB) {
+	const many = 10_000
+	took := make(times)
+	timed := func(way, statement string, args ...any) {
+		began := time.Now()
+		dbtest.Exec(t, pool, statement, args...)
+		took[way] = append(took[way], time.Since(began).Seconds())
 	}
-	if !isThere {
-		fmt.Println("pgmq is not installed: not compared with it")
-		return
+	dbtest.Exec(t, pool, "select tinydevcrm.create_subscription('one')")
+	for range runsOf(t) {
+		timed("many events", insertEvents, many)
 	}
-	dbtest.Exec(t, pool, "create extension if not exists pgmq")
-	dbtest.Exec(t, pool, "select pgmq.create('bench')")
-	fmt.Println("pgmq")
-	measureRate(t, pool, workers, "read and archive", func() {
-		dbtest.Exec(t, pool, "select pgmq.send('bench', '{}') from generate_series(1, $1)", rateEvents)
-	}, "select msg_id from pgmq.read('bench', 30, 100)", "select pgmq.archive('bench', $1::bigint[])")
-	dbtest.Exec(t, pool, "drop extension pgmq")
+	dbtest.Exec(t, pool, "select tinydevcrm.create_subscription('s' || i) from generate_series(1, $1) as i", many)
+	for range runsOf(t) {
+		timed("many subscriptions", insertEvents, 1)
+	}
+	fmt.Printf("  %d events of one subscription: %.0f a second; one event of %d subscriptions: %.2f s\n",
+		many, many/median(took["many events"]), many, median(took["many subscriptions"]))
 }
