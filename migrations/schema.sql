@@ -3374,14 +3374,21 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000107_follow_table_changes
+-- 000107_find_changed_definitions
+-- Finds what depends on a definition, and whether a definition on which a view depends has changed.
+
+function _list_dependents(class_ids oid[], object_ids oid[]) returns setof oid
+    -- The tables with a column of these types, and the views and materialized views that name these types, functions or text search configurations; also through operators, aggregates, domains, arrays and the like.
+
+function _find_fingerprint(relation regclass) returns text
+    -- A hash of the definitions on which the rows of a materialized view depend: of relations, columns, rules, partitions, functions, types, operators and text search configurations.
+
+
+-- 000108_follow_table_changes
 -- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
     -- Makes the views stale that read one of these relations, a part of one, or a table of which one of them is a part, and analyzes them again.
-
-function _list_dependents(class_ids oid[], object_ids oid[]) returns setof oid
-    -- The tables with a column of these types, and the views and materialized views that name these types, functions or text search configurations; also through operators, aggregates, domains, arrays and the like.
 
 function _follow_definitions(class_ids oid[], object_ids oid[]) returns void
     -- Makes the views stale whose rows depend on these types, functions or text search configurations, and analyzes them again.
@@ -3391,12 +3398,6 @@ function _track_partitions(relations oid[]) returns void
 
 function _keep_triggers_always(relations oid[]) returns void
     -- Enables our trigger for every session after "enable trigger all", which pg_restore --disable-triggers ends with, has enabled it for most.
-
-function _note_silent() returns void
-    -- Writes an event, silent, for each view whose tables have not changed, and were not imported, within its notify_deadline, once, and another, resumed, when they have again.
-
-function _find_fingerprint(relation regclass) returns text
-    -- A hash of the definitions on which the rows of a materialized view depend: of relations, columns, rules, partitions, functions, types, operators and text search configurations.
 
 function _settle_definitions() returns void
     -- Where there are no event triggers: makes the views stale that depend on a definition which has changed, analyzes them again, and prints their queries again.
@@ -3414,7 +3415,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000108_note_late_matviews
+-- 000109_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -3424,29 +3425,15 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000109_create_upkeep
--- Upkeep: a job that finds what no trigger sees.
+-- 000110_note_silent_matviews
+-- Writes an event when the tables of a view have not changed for too long, and when they have again.
 
-function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
-    -- What is wrong with our pg_cron jobs: job_id of a job that connects to another server or database, or schedule_id of a schedule that has no job, or a job with another schedule.
+function _note_silent() returns void
+    -- Writes an event, silent, for each view whose tables have not changed, and were not imported, within its notify_deadline, once, and another, resumed, when they have again.
 
-function _settle_jobs_of(owner regrole) returns void
-    -- Gives an owner the jobs that they should have, and removes others of ours and their expired history, as that owner.
 
-function _settle_jobs_of_others() returns void
-    -- Settles the jobs of all users of whom this role is a member, where pg_cron belongs to somebody else.
-
-function _settle_schedules() returns void
-    -- Makes our jobs connect to this server, and gives each schedule the job that it should have.
-
-function _join_users() returns void
-    -- Makes the role that migrates a member again of users who have revoked that.
-
-function _end_locked_sessions() returns void
-    -- Ends the sessions of users who have been dropped, or locked by "alter role … nologin", which itself ends no session.
-
-function _cancel_overdue_refreshes() returns table (pid integer, role_name name, reason text)
-    -- Cancels each refresh of a job that takes longer than the statement_timeout of its session, or than tinydevcrm.settings.refresh_timeout, and returns the sessions.
+-- 000111_settle_requests
+-- Jobs for what waits: refreshes that were requested, or left by a job whose session ended, and fetched files.
 
 function _request_left_rounds() returns void
     -- Requests the refreshes that a job has left because its session ended: the next round may be a day away.
@@ -3456,6 +3443,39 @@ function _settle_requests() returns void
 
 function _settle_fetches() returns void
     -- Gives each owner with fetched files a job that imports them, and removes the job of all others.
+
+
+-- 000112_settle_jobs_as_owners
+-- Where pg_cron belongs to somebody else: settles the jobs of each user as that user.
+
+function _settle_jobs_of(owner regrole) returns void
+    -- Gives an owner the jobs that they should have, and removes others of ours and their expired history, as that owner.
+
+function _settle_jobs_of_others() returns void
+    -- Settles the jobs of all users of whom this role is a member, where pg_cron belongs to somebody else.
+
+
+-- 000113_end_sessions
+-- Ends the sessions of users who are locked or gone, and cancels refreshes that take too long.
+
+function _end_locked_sessions() returns void
+    -- Ends the sessions of users who have been dropped, or locked by "alter role … nologin", which itself ends no session.
+
+function _cancel_overdue_refreshes() returns table (pid integer, role_name name, reason text)
+    -- Cancels each refresh of a job that takes longer than the statement_timeout of its session, or than tinydevcrm.settings.refresh_timeout, and returns the sessions.
+
+
+-- 000114_create_upkeep
+-- Upkeep: a job that finds what no trigger sees.
+
+function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
+    -- What is wrong with our pg_cron jobs: job_id of a job that connects to another server or database, or schedule_id of a schedule that has no job, or a job with another schedule.
+
+function _settle_schedules() returns void
+    -- Makes our jobs connect to this server, and gives each schedule the job that it should have.
+
+function _join_users() returns void
+    -- Makes the role that migrates a member again of users who have revoked that.
 
 function _settle_changes() returns void
     -- Makes tinydevcrm.change_watches true, and lets jobs "on change" that have nothing to do, or cannot start, run each minute again: see tinydevcrm._wake_change_jobs().
@@ -3470,11 +3490,8 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000110_create_checks
--- Checks an installation: each finding says what to type.
-
-function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
-    -- Checks the workers of Citus, if it is installed: whether they run, and are set up as TinyDevCRM needs it.
+-- 000115_record_listeners
+-- Whether notifications reach the programs of a role.
 
 table listeners
     -- Whether notifications reach the programs of a role: one row for each role.
@@ -3490,11 +3507,22 @@ function _listeners_set_time() returns trigger
 function _record_listener(is_deaf boolean) returns void
     -- Records whether the last probe of a program of the caller's role did not arrive.
 
-function _check_load() returns table (finding text, is_ok boolean, detail text, hint text)
-    -- Checks whether pg_cron can run what all users have scheduled.
+
+-- 000116_check_rights
+-- Checks what the role of TinyDevCRM may do, where it is no superuser.
 
 function _check_rights() returns table (finding text, is_ok boolean, detail text, hint text)
     -- Where TinyDevCRM does not belong to a superuser: what it may do, what the rest costs, and what to type.
+
+
+-- 000117_create_checks
+-- Checks an installation: each finding says what to type.
+
+function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
+    -- Checks the workers of Citus, if it is installed: whether they run, and are set up as TinyDevCRM needs it.
+
+function _check_load() returns table (finding text, is_ok boolean, detail text, hint text)
+    -- Checks whether pg_cron can run what all users have scheduled.
 
 function _check_timeouts() returns table (finding text, is_ok boolean, detail text, hint text)
     -- Whether a provider bounds how long the statements of this role may take.
@@ -3506,7 +3534,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000111_create_metrics
+-- 000118_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -3528,7 +3556,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000113_drop_users
+-- 000120_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -3541,14 +3569,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000114_create_watchdog
+-- 000121_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000115_create_rule_replays
+-- 000122_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -3605,7 +3633,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000116_move_registrations
+-- 000123_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -3627,7 +3655,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000117_list_matview_settings
+-- 000124_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -3649,7 +3677,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000118_lock_readers
+-- 000125_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -3679,7 +3707,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000119_alter_matview_queries
+-- 000126_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -3708,7 +3736,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000120_describe_matviews
+-- 000127_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -3718,7 +3746,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000121_restore_matviews
+-- 000128_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
@@ -3749,7 +3777,7 @@ function restore_matview(name text) returns regclass
     -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key, schedule and mute.
 
 
--- 000122_manage_tables
+-- 000129_manage_tables
 -- What the page shows of a user's own tables, and does with them, and what its search finds.
 
 function _size_of(relation regclass) returns bigint
@@ -3807,14 +3835,14 @@ function _list_imports(
     -- The imports, newest first, whose file or table has a part in its name; or one of them.
 
 
--- 000123_create_sample
+-- 000130_create_sample
 -- The sample: a table, a view of it and a schedule, to see how everything works together.
 
 function create_sample(schema_name name default "current_schema"(), out relation regclass, out matview regclass) returns record
     -- Creates a table of the numbers 0 to 9 and a view of the one that is the last digit of the current second, refreshed every 5 seconds.
 
 
--- 000124_set_up_matviews
+-- 000131_set_up_matviews
 -- What the pages of views read beside the list: what a view reads and who gets its events, names for the query editor, a rule tried on what was recorded.
 
 function _describe_reads(relation regclass) returns table (kind text, key text, relation regclass)
@@ -3839,7 +3867,7 @@ function _set_up_matview(name text, query text, notify_when text, schedule text,
     -- Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, by a webhook if there is a URL, and schedules it; an empty schedule is left out, and so is a subscription without name and URL.
 
 
--- 000125_list_event_details
+-- 000132_list_event_details
 -- What the page of one event shows beside the event.
 
 function _find_neighbours(event_id bigint, out previous bigint, out next bigint) returns record
@@ -3855,7 +3883,7 @@ function _list_event_deliveries(event_id bigint) returns table (
     -- The deliveries of an event to your subscriptions, up to 100, those first that are not acknowledged.
 
 
--- 000126_create_clock
+-- 000133_create_clock
 -- The clock: what orchestrator up --clock calls to run the jobs of a database without pg_cron.
 
 function _compute_next_run(schedule text, after timestamptz) returns timestamptz
@@ -3886,7 +3914,7 @@ function use_pg_cron() returns void
     -- Has pg_cron run the jobs of a database whose jobs the orchestrator has run so far, by "up --clock".
 
 
--- 000127_find_next_work
+-- 000134_find_next_work
 -- When the orchestrator next has something to do.
 
 function _find_next_job() returns timestamptz
@@ -3905,7 +3933,7 @@ function _find_next_work(log text) returns double precision
     -- In how many seconds the orchestrator, whose own subscription has this name, has something to do: a schedule, a delivery, a source, a deadline or a test of a subscription.
 
 
--- 000128_list_sources
+-- 000135_list_sources
 -- What the page lists of sources, and shows of one.
 
 function _list_sources(
@@ -3957,7 +3985,7 @@ function _list_sources_of(table_key text) returns table (name text, schedule tex
     -- Your sources that fill a table, which has its name with its schema, quoted where needed.
 
 
--- 000129_choose_exact_types
+-- 000136_choose_exact_types
 -- The types in which a Parquet file has the columns of a table or view: those that have all its values.
 
 function _print_exact_type(attribute text, type regtype, modifier integer) returns text
@@ -3970,7 +3998,7 @@ function _choose_exact_types(relation regclass) returns text[]
     -- For each column of a table or materialized view, in their order, the type in which a Parquet file has all its values: that of the column, or of the domain's values.
 
 
--- 000130_create_definitions
+-- 000137_create_definitions
 -- What a role has defined: which tables are tracked, its views, sources and subscriptions, as documents that files can hold, and that another database can be given.
 
 table definition_keys
@@ -4007,7 +4035,7 @@ function _print_queries() returns jsonb
     -- The queries of your views whose text as it was typed is not known, as Postgres prints them, by the numbers of the registrations.
 
 
--- 000131_export_definitions
+-- 000138_export_definitions
 -- The definitions of a role as they are.
 
 function _list_defined_tables(home name) returns setof _definition
@@ -4038,7 +4066,7 @@ function export_definitions(home name default "current_schema"(), printed jsonb 
     -- What you have defined: tracked tables, watched views, sources and subscriptions, each with the keys of tinydevcrm.definition_keys that differ from the default, for files.
 
 
--- 000132_normalize_definitions
+-- 000139_normalize_definitions
 -- Definitions that somebody writes, in the form in which those of the database are listed.
 
 function _read_name(name text, home name, out schema_name text, out relname text) returns record
@@ -4066,7 +4094,7 @@ function _normalize_subscription(definition jsonb, home name) returns jsonb
     -- The definition of a subscription in the form of tinydevcrm._list_defined_subscriptions(), likewise.
 
 
--- 000133_plan_definitions
+-- 000140_plan_definitions
 -- What would change to make a role's definitions those that files hold.
 
 type _definition_change
@@ -4114,7 +4142,7 @@ function plan_definitions(
     -- What tinydevcrm.apply_definitions() would change, as definitions without secrets: see tinydevcrm.export_definitions().
 
 
--- 000134_define_views
+-- 000141_define_views
 -- Gives tables, views and sources what their definitions say, through the functions that people call.
 
 function _differs(change _definition_change, keys text[]) returns boolean
@@ -4148,7 +4176,7 @@ function _find_defined_view(name text, home name) returns regclass
     -- The view that a definition names, or what stands in for it during a check; null for none.
 
 
--- 000135_define_subscriptions
+-- 000142_define_subscriptions
 -- Gives subscriptions what their definitions say.
 
 function _set_webhook_secret(name text, secret text, grace interval) returns void
@@ -4170,7 +4198,7 @@ function _keep_texts(changes _definition_change[]) returns void
     -- Keeps how the files wrote what may be secret, so that an export writes it the same way.
 
 
--- 000136_stand_in_for_views
+-- 000143_stand_in_for_views
 -- Stands in for a view that a check has not made: an empty materialized view with the same columns.
 
 function _list_null_columns(relation regclass) returns text
@@ -4186,7 +4214,7 @@ function _stand_in(change _definition_change) returns void
     -- Does for a check what tinydevcrm._define_view() does, with an empty stand-in.
 
 
--- 000137_order_views
+-- 000144_order_views
 -- Creates and alters views, each after those that it reads.
 
 function _list_needs(changes _definition_change[]) returns table (place bigint, needs bigint[])
@@ -4214,7 +4242,7 @@ function _define_views(changes _definition_change[], is_checking boolean) return
     -- Creates and alters views, each after those that it reads.
 
 
--- 000138_apply_definitions
+-- 000145_apply_definitions
 -- Makes all of a role's definitions those that files hold, in one transaction, or finds what stands in the way.
 
 function _list_steps(changes _definition_change[], is_late boolean) returns setof _definition_change

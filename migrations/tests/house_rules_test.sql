@@ -185,7 +185,7 @@ select is(
         -- The owner of a table creates the trigger.
         '_table_changes_record',
         '_describe_lock_holder', '_cron_timezone', '_cron_is_running', '_follow_own_drop',
-        '_list_unsettled_jobs', '_find_last_upkeep', '_check_workers', '_check_load', '_check_rights'
+        '_list_unsettled_jobs', '_find_last_upkeep', '_check_rights', '_check_workers', '_check_load'
     ],
     'users may run only a few known functions with the rights of others');
 

@@ -32,7 +32,7 @@ create function twice(n integer) returns integer language sql immutable as 'sele
 select tinydevcrm.create_matview('plain', 'select n from numbers');
 select tinydevcrm.create_matview('doubled', 'select twice(n) as n from numbers');
 select tinydevcrm.create_matview('glad', $$ select n from numbers where mood = 'glad' $$);
-select tinydevcrm.create_matview('parted', 'select n from parts');
+select tinydevcrm.create_matview('of_parts', 'select n from parts');
 select tinydevcrm.create_subscription('all');
 reset session authorization;
 
@@ -83,11 +83,11 @@ select is(
     pg_temp.after('alter type mood add value ''calm'''), 'doubled glad plain',
     'another label of a type of a column');
 select is(
-    pg_temp.after('create table parts_2 partition of parts for values from (10) to (20)'), 'parted',
+    pg_temp.after('create table parts_2 partition of parts for values from (10) to (20)'), 'of_parts',
     'another partition');
 select ok(tinydevcrm._is_table_tracked('parts_2'::regclass), 'which is tracked from then on');
-select is(pg_temp.after('insert into parts_2 values (11)'), 'parted', 'so a row of it counts');
-select is(pg_temp.after('alter table parts detach partition parts_2'), 'parted', 'a partition that is detached');
+select is(pg_temp.after('insert into parts_2 values (11)'), 'of_parts', 'so a row of it counts');
+select is(pg_temp.after('alter table parts detach partition parts_2'), 'of_parts', 'a partition that is detached');
 select is(
     pg_temp.after('alter table numbers enable row level security'), 'doubled glad plain',
     'row-level security');
@@ -115,15 +115,15 @@ select is(
 -- Owners
 
 select is(
-    pg_temp.after($$ select tinydevcrm.schedule_matview('parted', '1 minute') $$), '', 'a schedule');
-alter materialized view parted owner to "Tap Landlord";
+    pg_temp.after($$ select tinydevcrm.schedule_matview('of_parts', '1 minute') $$), '', 'a schedule');
+alter materialized view of_parts owner to "Tap Landlord";
 call tinydevcrm.settle_jobs();
 select is(
     (select array[matviews.owner::text, schedules.owner::text]
        from tinydevcrm.matviews
        join tinydevcrm.schedules
          on schedules.id = matviews.schedule_id
-      where matviews.relation = 'parted'::regclass),
+      where matviews.relation = 'of_parts'::regclass),
     array['"Tap Landlord"', '"Tap Landlord"'], 'upkeep follows a new owner');
 select is(
     (select count(*) from cron.job where username = 'Tap Landlord'), 1::bigint,

@@ -2,10 +2,7 @@ drop function tinydevcrm._find_last_upkeep();
 drop procedure tinydevcrm.settle_jobs();
 drop function tinydevcrm._remove_unused_locks();
 drop function tinydevcrm._settle_changes();
-drop function tinydevcrm._end_locked_sessions();
 drop function tinydevcrm._join_users();
-drop function tinydevcrm._cancel_overdue_refreshes();
-drop function tinydevcrm._request_left_rounds();
 
 select cron.unschedule(jobid)
   from cron.job
@@ -13,8 +10,4 @@ select cron.unschedule(jobid)
    and username = current_user;
 
 drop function tinydevcrm._settle_schedules();
-drop function tinydevcrm._settle_jobs_of_others();
-drop function tinydevcrm._settle_jobs_of(regrole);
-drop function tinydevcrm._settle_fetches();
-drop function tinydevcrm._settle_requests();
 drop function tinydevcrm._list_unsettled_jobs();

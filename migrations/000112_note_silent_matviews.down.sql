@@ -1,0 +1,1 @@
+drop function tinydevcrm._note_silent();

@@ -1,0 +1,2 @@
+drop function tinydevcrm._settle_jobs_of_others();
+drop function tinydevcrm._settle_jobs_of(regrole);

@@ -1,0 +1,1 @@
+drop function tinydevcrm._check_rights();
