@@ -83,20 +83,27 @@ create function tinydevcrm._deliveries_dequeue()
     volatile
     security definer
     set search_path = pg_catalog, pg_temp
-    -- The plan of the first call stays, and that may have had few rows in the queue or many.
-    set enable_seqscan = off
-    set enable_hashjoin = off
-    set enable_mergejoin = off
 as $$
 begin
+    -- "Limit 1" makes every plan go from the rows to the queue. The statistics of a queue are as of
+    -- the time when it was analyzed, perhaps empty, and a join could read all of it for each row.
     delete
       from tinydevcrm.pending_deliveries
-     using ended
-     where pending_deliveries.subscription_id = ended.subscription_id
-       and pending_deliveries.matview_id = ended.matview_id
-       and pending_deliveries.event_id = ended.event_id
-       and pending_deliveries.row_number = ended.row_number
-       and (tg_op = 'DELETE' or ended.state <> 'pending');
+     where pending_deliveries.ctid = any (array(
+               select place.ctid
+                 from ended
+                cross join lateral (
+                   select queue.ctid
+                     from tinydevcrm.pending_deliveries as queue
+                    where queue.subscription_id = ended.subscription_id
+                      and queue.matview_id = ended.matview_id
+                      and queue.event_id = ended.event_id
+                      and queue.row_number = ended.row_number
+                    limit 1
+                ) as place
+                where tg_op = 'DELETE'
+                   or ended.state <> 'pending'
+           ));
 
     return null;
 end

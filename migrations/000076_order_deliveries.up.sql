@@ -16,13 +16,17 @@ as $$
          cross join lateral (
             select pending.matview_id,
                    deliveries as delivery
-              from tinydevcrm.pending_deliveries as pending
+              from (
+                select first.matview_id,
+                       first.delivery_id
+                  from tinydevcrm.pending_deliveries as first
+                 where first.subscription_id = _list_heads.subscription_id
+                   and first.matview_id > heads.matview_id
+                 order by first.matview_id, first.event_id, first.row_number
+                 limit 1
+              ) as pending
               join tinydevcrm.deliveries
                 on deliveries.id = pending.delivery_id
-             where pending.subscription_id = _list_heads.subscription_id
-               and pending.matview_id > heads.matview_id
-             order by pending.matview_id, pending.event_id, pending.row_number
-             limit 1
          ) as next
     )
     select (heads.delivery).*
@@ -75,9 +79,11 @@ create function tinydevcrm._list_due_heads(subscription_id bigint, head_limit in
     -- Reads what the calling statement sees, which locks what this finds.
     stable
     set search_path = pg_catalog, pg_temp
-    -- A plan that was made while the table was small would read all of it once for each view, and
-    -- planning and compiling take longer than receiving.
+    -- A plan that was made while the queue was small would read or sort all of it once for each view,
+    -- and planning and compiling take longer than receiving.
     set enable_seqscan = off
+    set enable_bitmapscan = off
+    set enable_sort = off
     set plan_cache_mode = force_generic_plan
     set jit = off
 as $$
@@ -87,12 +93,11 @@ begin
     return query
         -- From view to view, so that many that wait behind a head cost nothing: from the start up,
         -- and then, in the second lap, from 0 up to the start.
-        with recursive heads (lap, matview_id, event_id, visible_at, delivery_id) as (
+        with recursive heads (lap, matview_id, event_id, delivery_id) as (
             select 1,
                    v_start_id - 1,
                    0::bigint,
-                   'infinity'::timestamptz,
-                   null::bigint
+                   0::bigint
             union all
             select next.*
               from heads
@@ -100,25 +105,23 @@ begin
                 (select heads.lap,
                         pending.matview_id,
                         pending.event_id,
-                        deliveries.visible_at,
                         pending.delivery_id
                    from tinydevcrm.pending_deliveries as pending
-                   join tinydevcrm.deliveries
-                     on deliveries.id = pending.delivery_id
                   where pending.subscription_id = _list_due_heads.subscription_id
                     and pending.matview_id > heads.matview_id
-                    and (heads.lap = 1 or pending.matview_id < v_start_id)
+                    -- A bound of the index: a filter would read all that follows for the last one.
+                    and pending.matview_id < case
+                            when heads.lap = 1 then 9223372036854775807
+                            else v_start_id
+                        end
                   order by pending.matview_id, pending.event_id, pending.row_number
                   limit 1)
                 union all
                 (select 2,
                         pending.matview_id,
                         pending.event_id,
-                        deliveries.visible_at,
                         pending.delivery_id
                    from tinydevcrm.pending_deliveries as pending
-                   join tinydevcrm.deliveries
-                     on deliveries.id = pending.delivery_id
                   where pending.subscription_id = _list_due_heads.subscription_id
                     and heads.lap = 1
                     and pending.matview_id < v_start_id
@@ -131,7 +134,13 @@ begin
                heads.event_id,
                heads.delivery_id
           from heads
-         where heads.visible_at <= clock_timestamp()
+         cross join lateral (
+            select deliveries.visible_at
+              from tinydevcrm.deliveries
+             where deliveries.id = heads.delivery_id
+             limit 1
+         ) as head
+         where head.visible_at <= clock_timestamp()
          limit _list_due_heads.head_limit;
 end
 $$;
