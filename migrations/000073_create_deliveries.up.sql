@@ -4,24 +4,25 @@
 -- view is its head, and the others wait behind it.
 
 create table tinydevcrm.deliveries (
+    -- Columns of a fixed length that always have a value come first: they are read fastest.
     id              bigint generated always as identity,
-    owner           regrole not null default quote_ident(current_user)::regrole,
     subscription_id bigint not null,
     event_id        bigint not null,
-    leader_event_id bigint,
-    row_numbers     integer[],
+    matview_id      bigint not null,
+    visible_at      timestamptz not null default clock_timestamp(),
+    created_at      timestamptz not null default clock_timestamp(),
+    hidden_for      interval not null default interval '0',
+    owner           regrole not null default quote_ident(current_user)::regrole,
     -- Not generated: to update a row would lock it as if its key changed.
     row_number      integer not null default 0,
-    matview_id      bigint not null,
-    state           text not null default 'pending',
     attempts        integer not null default 0,
-    hidden_for      interval not null default interval '0',
     is_in_flight    boolean not null default false,
     is_redelivered  boolean not null default false,
     has_failed      boolean not null default false,
     is_leading      boolean not null default false,
-    visible_at      timestamptz not null default clock_timestamp(),
-    created_at      timestamptz not null default clock_timestamp(),
+    state           text not null default 'pending',
+    row_numbers     integer[],
+    leader_event_id bigint,
     acknowledged_at timestamptz,
     parked_at       timestamptz,
     last_error      text,
@@ -194,41 +195,56 @@ create trigger _100_set_matview
     when (new.matview_id is null)
     execute function tinydevcrm._deliveries_set_matview();
 
-create function tinydevcrm._deliveries_set_times()
+create function tinydevcrm._deliveries_set_ended()
     returns trigger
     language plpgsql
     volatile
 as $$
--- It runs twice for each delivery, and to set a search_path would cost as much as the rest: all
--- names are qualified.
+-- It runs for each delivery, and to set a search_path would cost as much as the rest: all names are
+-- qualified.
 begin
-    if new.state operator(pg_catalog.<>) old.state then
-        new.acknowledged_at := case
-            when new.state operator(pg_catalog.=) 'acknowledged' then pg_catalog.clock_timestamp()
-        end;
-        new.parked_at := case
-            when new.state operator(pg_catalog.=) 'parked' then pg_catalog.clock_timestamp()
-        end;
-    end if;
-
-    if new.state operator(pg_catalog.=) 'pending' then
-        new.visible_at := case
-            when new.leader_event_id operator(pg_catalog.<>) new.event_id then 'infinity'
-            else pg_catalog.clock_timestamp() operator(pg_catalog.+) new.hidden_for
-        end;
-    end if;
-
+    new.acknowledged_at := case
+        when new.state operator(pg_catalog.=) 'acknowledged' then pg_catalog.clock_timestamp()
+    end;
+    new.parked_at := case
+        when new.state operator(pg_catalog.=) 'parked' then pg_catalog.clock_timestamp()
+    end;
     return new;
 end
 $$;
 
-comment on function tinydevcrm._deliveries_set_times() is
-    'Sets the times of a delivery, which users cannot write.';
+comment on function tinydevcrm._deliveries_set_ended() is
+    'Sets when a delivery was acknowledged or parked, which users cannot write.';
 
-create trigger _100_set_times
+create trigger _100_set_ended
+    before update of state on tinydevcrm.deliveries
+    for each row
+    when (new.state <> old.state)
+    execute function tinydevcrm._deliveries_set_ended();
+
+create function tinydevcrm._deliveries_set_visible()
+    returns trigger
+    language plpgsql
+    volatile
+as $$
+-- As in tinydevcrm._deliveries_set_ended(), all names are qualified.
+begin
+    new.visible_at := case
+        when new.leader_event_id operator(pg_catalog.<>) new.event_id then 'infinity'
+        else pg_catalog.clock_timestamp() operator(pg_catalog.+) new.hidden_for
+    end;
+    return new;
+end
+$$;
+
+comment on function tinydevcrm._deliveries_set_visible() is
+    'Sets the time from which a delivery may be received, which users cannot write.';
+
+create trigger _100_set_visible
     before update of state, hidden_for on tinydevcrm.deliveries
     for each row
-    execute function tinydevcrm._deliveries_set_times();
+    when (new.state = 'pending')
+    execute function tinydevcrm._deliveries_set_visible();
 
 create function tinydevcrm._deliveries_set_signs()
     returns trigger
@@ -292,7 +308,8 @@ create trigger _200_redeliver
 
 revoke execute on function
     tinydevcrm._deliveries_set_matview(),
-    tinydevcrm._deliveries_set_times(),
+    tinydevcrm._deliveries_set_ended(),
+    tinydevcrm._deliveries_set_visible(),
     tinydevcrm._deliveries_set_signs(),
     tinydevcrm._deliveries_redeliver()
 from public;

@@ -16,62 +16,71 @@ create function tinydevcrm._lock_due_deliveries(
     set jit = off
 as $$
 declare
-    v_places tid[];
+    v_places     tid[];
+    v_head_limit integer;
+    v_head_count bigint;
 begin
-    -- Who locks a head has its view, so a head is locked before those behind it.
-    with due as (
-        select heads.*
-          from tinydevcrm._list_due_heads(
-                   _lock_due_deliveries.subscription_id,
-                   _lock_due_deliveries.batch_size + 100) as heads
-         order by heads.event_id
-    ),
-    locked as (
-        select waiting.matview_id,
-               waiting.number,
-               run.place
-          from due
-         cross join lateral (
-            select deliveries.matview_id,
-                   deliveries.event_id
-              from tinydevcrm.deliveries
-             where deliveries.id = due.delivery_id
-               and deliveries.state = 'pending'
-               and deliveries.visible_at <= clock_timestamp()
-               for update skip locked
-         ) as head
-         cross join lateral (
-            select pending.matview_id,
-                   pending.delivery_id,
-                   row_number() over (order by pending.event_id, pending.row_number) as number
-              from tinydevcrm.pending_deliveries as pending
-             where pending.subscription_id = _lock_due_deliveries.subscription_id
-               and pending.matview_id = head.matview_id
-               and pending.event_id >= head.event_id
-             order by pending.event_id, pending.row_number
-             limit _lock_due_deliveries.run_length
-         ) as waiting
-         cross join lateral (
-            select deliveries.ctid as place
-              from tinydevcrm.deliveries
-             where deliveries.id = waiting.delivery_id
-               and deliveries.state = 'pending'
-               and deliveries.visible_at <= clock_timestamp()
-               for update skip locked
-         ) as run
-         limit _lock_due_deliveries.batch_size
-    ),
-    counted as (
-        select locked.place,
-               locked.number,
-               count(*) over (partition by locked.matview_id order by locked.number) as count
-          from locked
-    )
-    select array_agg(counted.place)
-      into v_places
-      from counted
-     -- Not those behind one that another worker or transaction has.
-     where counted.number = counted.count;
+    -- Mostly the views of a few heads fill a batch. Who locks a head has its view, so a head is locked
+    -- before those behind it.
+    foreach v_head_limit in array array[10, _lock_due_deliveries.batch_size + 100] loop
+        with due as (
+            select heads.*
+              from tinydevcrm._list_due_heads(
+                       _lock_due_deliveries.subscription_id,
+                       v_head_limit) as heads
+             order by heads.event_id
+        ),
+        locked as (
+            select waiting.matview_id,
+                   waiting.number,
+                   run.place
+              from due
+             cross join lateral (
+                select deliveries.matview_id,
+                       deliveries.event_id
+                  from tinydevcrm.deliveries
+                 where deliveries.id = due.delivery_id
+                   and deliveries.state = 'pending'
+                   and deliveries.visible_at <= clock_timestamp()
+                   for update skip locked
+             ) as head
+             cross join lateral (
+                select pending.matview_id,
+                       pending.delivery_id,
+                       row_number() over (order by pending.event_id, pending.row_number) as number
+                  from tinydevcrm.pending_deliveries as pending
+                 where pending.subscription_id = _lock_due_deliveries.subscription_id
+                   and pending.matview_id = head.matview_id
+                   and pending.event_id >= head.event_id
+                 order by pending.event_id, pending.row_number
+                 limit _lock_due_deliveries.run_length
+             ) as waiting
+             cross join lateral (
+                select deliveries.ctid as place
+                  from tinydevcrm.deliveries
+                 where deliveries.id = waiting.delivery_id
+                   and deliveries.state = 'pending'
+                   and deliveries.visible_at <= clock_timestamp()
+                   for update skip locked
+             ) as run
+             limit _lock_due_deliveries.batch_size
+        ),
+        counted as (
+            select locked.place,
+                   locked.number,
+                   count(*) over (partition by locked.matview_id order by locked.number) as count
+              from locked
+        )
+        -- Not those behind one that another worker or transaction has.
+        select array_agg(counted.place) filter (where counted.number = counted.count),
+               (select count(*) from due)
+          into v_places,
+               v_head_count
+          from counted;
+
+        exit when cardinality(v_places) >= _lock_due_deliveries.batch_size
+               or v_head_count < v_head_limit;
+    end loop;
 
     return v_places;
 end
@@ -264,8 +273,9 @@ comment on function tinydevcrm.receive_events(text, integer, interval) is
     'view come in the order of their events: none is received while an earlier one is pending '
     'elsewhere, with another worker or waiting for its retry; a parked one holds up none. A batch '
     'may hold several of one view, in order: a worker that rejects one and goes on with the next '
-    'gives up the order itself. Different views never wait for each other, and the one whose next '
-    'event is the oldest comes first. superseded_by is set for an event that was delivered again '
+    'gives up the order itself. Different views never wait for each other. Chance picks ten '
+    'views, or more where these do not fill the batch, and the one whose next event is the oldest comes '
+    'first. superseded_by is set for an event that was delivered again '
     'by hand after a newer one of its view, whose id it is, had been acknowledged. Where the '
     'subscription gets rows apart, row_number tells the parts of an event from each other (0 is the '
     'whole event), and recipient is the address of a part, null for none that is allowed. A delivery that '

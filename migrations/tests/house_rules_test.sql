@@ -23,7 +23,7 @@ select is_empty(
               -- These print names as the session would write them.
               '_show_query', 'describe_matview', '_print_queries',
               -- These run for each row of a queue, and for each statement that writes a tracked table.
-              '_deliveries_set_times', '_table_changes_record'
+              '_deliveries_set_ended', '_deliveries_set_visible', '_table_changes_record'
           ) $$,
     'every function pins its search_path, but those that run a caller''s SQL, commit, or run for each row or statement');
 
