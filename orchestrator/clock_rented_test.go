@@ -12,13 +12,24 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
+// plainDatabase makes a database without pg_cron on a rented server, as its provider hands it over, and returns its URL.
+func plainDatabase(t *testing.T, server *dbtest.Server, super *sql.DB) string {
+	t.Helper()
+	dbtest.Exec(t, super, "create database plain owner rented")
+	plain := strings.Replace(server.URL, "/tinydevcrm?", "/plain?", 1)
+	// From 13 on the owner of a database can create pgcrypto, and nothing of ours needs it.
+	if dbtest.Value[int](t, super, "select current_setting('server_version_num')::integer") < 130000 {
+		dbtest.Exec(t, openPool(t, dbtest.AsRole(plain, "postgres")), "create extension pgcrypto")
+	}
+	return plain
+}
+
 // Neither a superuser nor pg_cron, as on a server that may not be restarted.
 func TestClockWithoutASuperuser(t *testing.T) {
 	t.Parallel()
 	server := dbtest.NewRented(t)
 	super := openPool(t, dbtest.AsRole(server.URL, "postgres"))
-	dbtest.Exec(t, super, "create database plain owner rented")
-	plain := strings.Replace(server.URL, "/tinydevcrm?", "/plain?", 1)
+	plain := plainDatabase(t, server, super)
 	if _, stderr, err := command(t, plain, "", "doctor"); err == nil || !strings.Contains(stderr, "up --clock") {
 		t.Errorf("doctor without --clock: %v %s", err, stderr)
 	}
@@ -83,7 +94,7 @@ func TestClockWithPasswords(t *testing.T) {
 	server := dbtest.NewRented(t)
 	address := server.ListenOn("scram-sha-256")
 	super := openPool(t, dbtest.AsRole(server.URL, "postgres"))
-	dbtest.Exec(t, super, "create database plain owner rented")
+	bySocket := plainDatabase(t, server, super)
 	dbtest.Exec(t, super, "alter role rented password 'hers alone'")
 	file := filepath.Join(t.TempDir(), "passwords")
 	if err := os.WriteFile(file, []byte("*:*:plain:ann:secret word\n"), 0o600); err != nil {
@@ -94,7 +105,7 @@ func TestClockWithPasswords(t *testing.T) {
 	pool := openPool(t, plain)
 	dbtest.Exec(t, pool, "select tinydevcrm.create_user(name, 'secret word') from unnest(array['ann', 'bob']) as name")
 	for _, user := range []string{"ann", "bob"} {
-		owner := openPool(t, dbtest.AsRole(strings.Replace(server.URL, "/tinydevcrm?", "/plain?", 1), user))
+		owner := openPool(t, dbtest.AsRole(bySocket, user))
 		dbtest.Exec(t, owner, "select tinydevcrm.create_matview('v', 'select session_user::text as who')")
 		dbtest.Exec(t, owner, "select tinydevcrm.schedule_matview('v', '1 second')")
 	}
@@ -120,8 +131,7 @@ func TestClocksThatCannotRun(t *testing.T) {
 	t.Parallel()
 	server := dbtest.NewRented(t)
 	super := openPool(t, dbtest.AsRole(server.URL, "postgres"))
-	dbtest.Exec(t, super, "create database plain owner rented")
-	plain := strings.Replace(server.URL, "/tinydevcrm?", "/plain?", 1)
+	plain := plainDatabase(t, server, super)
 	mustCommand(t, plain, "migrate", "up", "--clock")
 	pooled := strings.Replace(server.Pooler(), "/tinydevcrm", "/plain", 1)
 	makesJobsElsewhere := dbtest.Value[bool](t, super, "select exists (select from pg_proc where proname = 'schedule_in_database')")

@@ -174,9 +174,7 @@ func (p *program) showCommand() *cobra.Command {
 			return fmt.Errorf("read the answer of the database: %w", err)
 		}
 		if *asJSON {
-			encoder := json.NewEncoder(p.stdout)
-			encoder.SetIndent("", "  ")
-			return encoder.Encode(shown)
+			return p.printJSON(shown, "  ")
 		}
 		return shown.print(p.newTable())
 	})

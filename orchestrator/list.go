@@ -9,6 +9,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// printJSON prints what --json asks for. Queries and messages keep their <, > and &.
+func (p *program) printJSON(value any, indent string) error {
+	encoder := json.NewEncoder(p.stdout)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", indent)
+	return encoder.Encode(value)
+}
+
 // listCommand is a list for people, and with --json the rows of a query for programs.
 func (p *program) listCommand(group, short, query string, list func(*sql.DB, *cobra.Command, []string) error) *cobra.Command {
 	command := &cobra.Command{

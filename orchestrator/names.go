@@ -120,7 +120,7 @@ func vocabularyOf(command *cobra.Command, flag string) (vocabulary, bool) {
 	case "time-zone":
 		return vocabulary{kind: timeZone}, true
 	case "schedule", "digest":
-		return vocabulary{kind: scheduleWords}, true
+		return schedulesOf(command), true
 	case "format":
 		if group == "webhook" {
 			return vocabulary{kind: postFormat}, true
@@ -141,19 +141,29 @@ func vocabularyAt(command *cobra.Command, place int) (vocabulary, bool) {
 		return vocabulary{}, false
 	}
 	kind := strings.Trim(words[place], "[]")
-	if kind == viewName {
+	switch kind {
+	case viewName:
 		kind = cmp.Or(command.Annotations[namesOf], kind)
+	case scheduleWords:
+		return schedulesOf(command), true
 	}
-	return vocabulary{kind: kind}, queryOf(kind) != "" || kind == scheduleWords
+	return vocabulary{kind: kind}, queryOf(kind) != ""
+}
+
+// schedulesOf are examples of the schedules that a command takes. Only a view is refreshed on change, or more often than
+// once a minute.
+func schedulesOf(command *cobra.Command) vocabulary {
+	words := []string{"10 minutes", "hourly", "daily at 7:00", "weekdays at 9:00", "monday at 7:00",
+		"last day of the month at 7:00"}
+	if command.Parent().Name() == "matview" {
+		words = append([]string{"on change", "5 seconds"}, words...)
+	}
+	return vocabulary{kind: scheduleWords, words: words}
 }
 
 // names are those of a vocabulary. They are for help only, so an error gives none.
 func (p *program) names(ctx context.Context, of vocabulary) []name {
 	switch {
-	case of.kind == scheduleWords:
-		of.words = []string{"on change", "5 seconds", "10 minutes", "hourly", "daily at 7:00", "weekdays at 9:00", "monday at 7:00",
-			"last day of the month at 7:00"}
-		fallthrough
 	case of.words != nil:
 		found := make([]name, len(of.words))
 		for i, word := range of.words {

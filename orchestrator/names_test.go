@@ -51,6 +51,7 @@ func namesFixture(t *testing.T) (databaseURL string) {
 
 func TestCompletion(t *testing.T) {
 	databaseURL := namesFixture(t)
+	pool := openPool(t, databaseURL)
 	for _, test := range []struct {
 		line string
 		// want are among the offered words, never is not.
@@ -102,6 +103,23 @@ func TestCompletion(t *testing.T) {
 	}
 	if words := completed(t, databaseURL, "matview", "schedule", "late_orders", "on"); !slices.Equal(words, []string{"on change"}) {
 		t.Errorf("schedules that begin with on: %q", words)
+	}
+	for _, line := range [][]string{
+		{"source", "create", "a", "http://x", "--schedule"},
+		{"source", "alter", "exports", "--schedule"},
+		{"webhook", "create", "a", "http://x", "--digest"},
+		{"email", "create", "a", "a@example.com", "--digest"},
+		{"subscription", "digest", "alerts"},
+	} {
+		words := completed(t, databaseURL, append(line, "")...)
+		if !slices.Contains(words, "daily at 7:00") {
+			t.Errorf("%q offers %q, not the days", line, words)
+		}
+		for _, word := range words {
+			if _, err := pool.Exec("select tinydevcrm._compute_next_fetch($1, now()), tinydevcrm._compute_next_digest($1, now())", word); err != nil {
+				t.Errorf("%q offers %s: %v", line, word, err)
+			}
+		}
 	}
 	if words := completed(t, databaseURL, "matview", "restore", ""); !slices.ContainsFunc(words, func(word string) bool { return word == "gone" }) {
 		t.Errorf("dropped views: %q", words)

@@ -8,41 +8,36 @@ import (
 	"net/http"
 	"net/url"
 
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/fresh"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/idle"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/mail"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/ops"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/source"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
 )
 
-// operations says how all of this goes.
-func (p *program) operations(ctx context.Context, page *sql.DB, own pools, hub *listen.Hub, worker *deliver.Worker, webhooks *deliver.Webhooks, changes *fresh.Runner, sources *source.Runner, sleeper *idle.Sleeper, diagnostics *slog.Logger) (*ops.Ops, error) {
+// newOperations says how all of this goes.
+func (s *services) newOperations(ctx context.Context) (*ops.Ops, error) {
 	latest, err := migrate.Latest()
 	if err != nil {
 		return nil, err
 	}
 	operations := ops.New(ctx, ops.Config{
-		Pool:          own.operations,
+		Pool:          s.pools.operations,
 		SchemaVersion: latest,
 		Build:         readBuild().labels(),
-		Listener:      func() ops.Listener { return ops.Listener(hub.State()) },
-		Loops:         map[string]func() bool{"log": worker.IsAlive, "webhook": webhooks.IsAlive, "source": sources.IsAlive},
-		Changes:       changes.IsAlive,
-		IsAsleep:      sleeper.IsAsleep,
+		Listener:      func() ops.Listener { return ops.Listener(s.hub.State()) },
+		Loops:         map[string]func() bool{"log": s.log.IsAlive, "webhook": s.webhooks.IsAlive, "source": s.sources.IsAlive},
+		Changes:       s.changes.IsAlive,
+		IsAsleep:      s.sleeper.IsAsleep,
 		Pools: map[string]*sql.DB{
-			"page":       page,
-			"log":        own.log,
-			"webhooks":   own.webhooks,
-			"operations": own.operations,
-			"changes":    own.fresh,
-			"sources":    own.sources,
+			"page":       s.pool,
+			"log":        s.pools.log,
+			"webhooks":   s.pools.webhooks,
+			"operations": s.pools.operations,
+			"changes":    s.pools.fresh,
+			"sources":    s.pools.sources,
 		},
-		Logger: diagnostics,
+		Logger: s.diagnostics,
 	})
 	operations.Start()
 	return operations, nil

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -76,9 +75,7 @@ func (p *program) statusCommand() *cobra.Command {
 		case quiet:
 			return nil
 		case asJSON:
-			encoder := json.NewEncoder(p.stdout)
-			encoder.SetIndent("", "  ")
-			err = encoder.Encode(matviews)
+			err = p.printJSON(matviews, "  ")
 		default:
 			err = p.printStatuses(matviews)
 		}

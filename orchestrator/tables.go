@@ -2,7 +2,6 @@ package main
 
 import (
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -153,9 +152,7 @@ func (p *program) showTableCommand() *cobra.Command {
 		case err != nil:
 			return fmt.Errorf("show table %q: %w", args[0], err)
 		case *asJSON:
-			encoder := json.NewEncoder(p.stdout)
-			encoder.SetIndent("", "  ")
-			return encoder.Encode(shown)
+			return p.printJSON(shown, "  ")
 		}
 		return p.printTable(shown)
 	})

@@ -8,6 +8,26 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
 )
 
+// JSON is for programs and people, who look for the names and queries that they know.
+func TestJSONKeepsCharacters(t *testing.T) {
+	_, databaseURL := dbtest.Schema(t)
+	const table, view = "t <b> & c", "v <b> & c"
+	keeps := func(args ...string) {
+		t.Helper()
+		if stdout := mustCommand(t, databaseURL, append(args, "--json")...); !strings.Contains(stdout, " <b> & c") {
+			t.Errorf("%q: %s", args, stdout)
+		}
+	}
+	keeps("upload", "--dry-run", dbtest.Sample(t), "--table", table)
+	keeps("upload", dbtest.Sample(t), "--table", table)
+	keeps("table", "show", table)
+	keeps("table", "list")
+	mustCommand(t, databaseURL, "matview", "create", view, `select * from "`+table+`"`)
+	keeps("matview", "show", `"`+view+`"`)
+	keeps("matview", "list")
+	keeps("status")
+}
+
 func TestTableCommands(t *testing.T) {
 	pool, databaseURL := dbtest.Schema(t)
 	mustCommand(t, databaseURL, "upload", dbtest.Sample(t), "--table", "Odd table")

@@ -13,20 +13,9 @@ import (
 
 	"github.com/lib/pq"
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/channel"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/deliver"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/fresh"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/listen"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/login"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/migrate"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/source"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/trial"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/upload"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/watchdog"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/web"
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
 )
 
 const (
@@ -211,110 +200,6 @@ func settleJobs(ctx context.Context, pool *sql.DB) error {
 		return fmt.Errorf("settle pg_cron's jobs: %w", err)
 	}
 	return nil
-}
-
-// runAll listens, delivers and serves until ctx ends.
-func (p *program) runAll(ctx context.Context, pool *sql.DB, share connections, at sockets, diagnostics *slog.Logger) error {
-	// These connections are separate, so that the log goes on however busy the page and webhooks are.
-	pools, err := p.openPools(ctx, share)
-	if err != nil {
-		return err
-	}
-	defer pools.close()
-	worker := deliver.NewWorker(pools.log, logSubscription, deliver.ToLog(logger(p.stdout)), diagnostics)
-	if err := worker.Subscribe(ctx); err != nil {
-		return err
-	}
-	users, logIn, err := p.users(ctx, pool, share.users)
-	if err != nil {
-		return err
-	}
-	if err := p.recordWebhookNetworks(ctx, pool); err != nil {
-		return err
-	}
-	client := webhook.NewClient(p.webhooksTo)
-	if p.webhookProxy {
-		client.UseProxy(http.ProxyFromEnvironment)
-	}
-	publicURL := p.linkTo(at.page.Addr().String())
-	sender := channel.NewSender(client, publicURL)
-	if p.mail != nil {
-		sender.UseMail(p.mail)
-	}
-	webhooks := deliver.NewWebhooks(pools.webhooks, sender.Send, diagnostics)
-	hub := listen.NewHub(p.direct(), diagnostics)
-	wakeLog, cancelLog := hub.Subscribe()
-	defer cancelLog()
-	wakeWebhooks, cancelWebhooks := hub.Subscribe()
-	defer cancelWebhooks()
-
-	tests := trial.NewRunner(pools.webhooks, sender.Post, diagnostics)
-	wakeTests, cancelTests := hub.Subscribe()
-	defer cancelTests()
-
-	changes := fresh.NewRunner(pools.fresh, diagnostics)
-
-	files := upload.Limits{MaxBytes: p.maxUpload << 20, MaxRatio: p.maxRatio}
-	network := source.NewNetwork(p.webhooksTo)
-	if p.webhookProxy {
-		network.UseProxy(http.ProxyFromEnvironment)
-	}
-	sources := source.NewRunner(pools.sources, network, files, diagnostics)
-	wakeSources, cancelSources := hub.Subscribe()
-	defer cancelSources()
-
-	sleeper := p.sleeper(pool, pools, diagnostics)
-	sources.OnFile(sleeper.Begin)
-	operations, err := p.operations(ctx, pool, pools, hub, worker, webhooks, changes, sources, sleeper, diagnostics)
-	if err != nil {
-		return err
-	}
-
-	awake, err := p.clockLoops(ctx, pools.clock, share.runs, diagnostics)
-	if err != nil {
-		return err
-	}
-	awake = append(awake,
-		hub.Listen,
-		func(ctx context.Context) error { return hub.Probe(ctx, pools.log) },
-		func(ctx context.Context) error { return worker.Run(ctx, wakeLog) },
-		func(ctx context.Context) error { return webhooks.Run(ctx, wakeWebhooks) },
-		func(ctx context.Context) error { return tests.Run(ctx, wakeTests) },
-		func(ctx context.Context) error { return changes.Run(ctx, hub.Changes()) },
-		func(ctx context.Context) error { return sources.Run(ctx, wakeSources) },
-		func(ctx context.Context) error { return watchdog.Run(ctx, pools.watchdog, diagnostics) },
-		func(ctx context.Context) error { return noteLate(ctx, pool, diagnostics) })
-	if users != nil {
-		awake = append(awake, users.Run)
-	}
-
-	group, ctx := errgroup.WithContext(ctx)
-	// Event streams end at once, however long the loops take.
-	defer context.AfterFunc(ctx, hub.Close)()
-	group.Go(func() error { return sleeper.Run(ctx, awake.run) })
-	if p.inbox != "" {
-		group.Go(func() error { return sources.WatchInbox(ctx, p.inbox) })
-	}
-	if at.metrics != nil {
-		group.Go(func() error { return serve(ctx, at.metrics, operationsHandler(operations), diagnostics) })
-	}
-	group.Go(func() error {
-		return serve(ctx, at.page, sleeper.Handler(web.Handler(web.Config{
-			Pool:        pool,
-			Login:       logIn,
-			Upload:      counted(operations, files.Load),
-			Preview:     files.Preview,
-			CheckSource: sources.Preview,
-			Events:      hub.Subscribe,
-			Logger:      diagnostics,
-			MaxUpload:   files.MaxBytes,
-			Hosts:       p.pageHosts(),
-			PublicURL:   publicURL,
-			Others:      p.routesBesidePage(operations, pool, diagnostics),
-		}), "/healthz", "/readyz", "/metrics"), diagnostics)
-	})
-	diagnostics.Info("ready", append(at.addresses(), "version", readBuild().version)...)
-	return group.Wait()
 }
 
 func (p *program) migrateAll(ctx context.Context, pool *sql.DB) error {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -117,7 +116,7 @@ func (p *program) upload(ctx context.Context, pool *sql.DB, file io.Reader, size
 		return err
 	}
 	if asJSON {
-		return json.NewEncoder(p.stdout).Encode(done)
+		return p.printJSON(done, "")
 	}
 
 	fmt.Fprintf(p.stdout, "%s.%s: %s in %s\n", done.SchemaName, done.TableName,
@@ -150,7 +149,7 @@ func (p *program) previewUpload(ctx context.Context, pool *sql.DB, file io.Reade
 		return err
 	}
 	if asJSON {
-		return json.NewEncoder(p.stdout).Encode(plan)
+		return p.printJSON(plan, "")
 	}
 	fmt.Fprintln(p.stdout, plan.Dialect)
 	for _, choices := range plan.Choices {
