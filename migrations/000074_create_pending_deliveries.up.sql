@@ -50,6 +50,9 @@ create function tinydevcrm._deliveries_enqueue()
     volatile
     security definer
     set search_path = pg_catalog, pg_temp
+    -- The plan of the first call stays, which may have had very many rows.
+    set plan_cache_mode = force_generic_plan
+    set jit = off
 as $$
 begin
     insert into tinydevcrm.pending_deliveries (
@@ -83,6 +86,9 @@ create function tinydevcrm._deliveries_dequeue()
     volatile
     security definer
     set search_path = pg_catalog, pg_temp
+    -- The plan of the first call stays, which may have had very many rows.
+    set plan_cache_mode = force_generic_plan
+    set jit = off
 as $$
 begin
     -- "Limit 1" makes every plan go from the rows to the queue. The statistics of a queue are as of

@@ -44,6 +44,7 @@ create function tinydevcrm._matview_refresh_events_fan_out()
     volatile
     security definer
     set search_path = pg_catalog, pg_temp
+    set jit = off
 as $$
 declare
     v_held_rules constant text[] := tinydevcrm._list_held_rules(new);

@@ -19,10 +19,12 @@ declare
     v_places     tid[];
     v_head_limit integer;
     v_head_count bigint;
+    v_ids        bigint[];
+    v_views      bigint[];
 begin
-    -- Mostly the views of a few heads fill a batch. Who locks a head has its view, so a head is locked
-    -- before those behind it.
+    -- Mostly the views of a few heads fill a batch.
     foreach v_head_limit in array array[10, _lock_due_deliveries.batch_size + 100] loop
+        -- Who locks a head has its view, so a head is locked before those behind it.
         with due as (
             select heads.*
               from tinydevcrm._list_due_heads(
@@ -30,10 +32,9 @@ begin
                        v_head_limit) as heads
              order by heads.event_id
         ),
-        locked as (
-            select waiting.matview_id,
-                   waiting.number,
-                   run.place
+        waiting as (
+            select head.matview_id,
+                   run.delivery_id
               from due
              cross join lateral (
                 select deliveries.matview_id,
@@ -45,38 +46,46 @@ begin
                    for update skip locked
              ) as head
              cross join lateral (
-                select pending.matview_id,
-                       pending.delivery_id,
-                       row_number() over (order by pending.event_id, pending.row_number) as number
+                select pending.delivery_id
                   from tinydevcrm.pending_deliveries as pending
                  where pending.subscription_id = _lock_due_deliveries.subscription_id
                    and pending.matview_id = head.matview_id
                    and pending.event_id >= head.event_id
                  order by pending.event_id, pending.row_number
                  limit _lock_due_deliveries.run_length
-             ) as waiting
-             cross join lateral (
-                select deliveries.ctid as place
-                  from tinydevcrm.deliveries
-                 where deliveries.id = waiting.delivery_id
-                   and deliveries.state = 'pending'
-                   and deliveries.visible_at <= clock_timestamp()
-                   for update skip locked
              ) as run
              limit _lock_due_deliveries.batch_size
+        )
+        select array_agg(waiting.delivery_id),
+               array_agg(waiting.matview_id),
+               (select count(*) from due)
+          into v_ids,
+               v_views,
+               v_head_count
+          from waiting;
+
+        with locked as (
+            select deliveries.id,
+                   deliveries.ctid as place
+              from tinydevcrm.deliveries
+             where deliveries.id = any (v_ids)
+               and deliveries.state = 'pending'
+               and deliveries.visible_at <= clock_timestamp()
+               for update skip locked
         ),
-        counted as (
+        judged as (
             select locked.place,
-                   locked.number,
-                   count(*) over (partition by locked.matview_id order by locked.number) as count
-              from locked
+                   bool_and(locked.id is not null)
+                       over (partition by waiting.matview_id order by waiting.number) as is_next
+              from unnest(v_ids, v_views) with ordinality as waiting (id, matview_id, number)
+              left join locked
+                on locked.id = waiting.id
         )
         -- Not those behind one that another worker or transaction has.
-        select array_agg(counted.place) filter (where counted.number = counted.count),
-               (select count(*) from due)
-          into v_places,
-               v_head_count
-          from counted;
+        select array_agg(judged.place)
+          into v_places
+          from judged
+         where judged.is_next;
 
         exit when cardinality(v_places) >= _lock_due_deliveries.batch_size
                or v_head_count < v_head_limit;
@@ -292,6 +301,8 @@ create function tinydevcrm.acknowledge_events(delivery_ids bigint[])
     -- The orchestrator posts for many users, and must not wait long for a row that one of them has
     -- locked. "skip locked" would leave out a row that another receiver locks for a moment.
     set lock_timeout = '1s'
+    set plan_cache_mode = force_generic_plan
+    set jit = off
 as $$
 declare
     v_count bigint;
