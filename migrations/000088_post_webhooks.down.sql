@@ -1,3 +1,5 @@
+drop function tinydevcrm._receive_posts_of(
+    bigint[], integer[], integer[], interval, integer, integer, integer);
 drop function tinydevcrm._release_posts(bigint[]);
 drop function tinydevcrm._receive_posts(bigint, integer, interval, integer);
 drop function tinydevcrm._list_signing_secrets(tinydevcrm.webhooks);

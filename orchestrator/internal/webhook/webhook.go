@@ -46,6 +46,8 @@ type Endpoint struct {
 	Headers map[string]string
 	// Format is a row of tinydevcrm.webhook_formats: how the receiver wants its messages.
 	Format string
+	// Owner has connections of their own.
+	Owner int64
 }
 
 // An Answer is what an endpoint answers, with the start of its body.
