@@ -259,7 +259,8 @@ create function tinydevcrm._receive_posts(
     subscription_id    bigint,
     batch_size         integer,
     visibility_timeout interval,
-    run_length         integer default null
+    run_length         integer default null,
+    shares_bodies      boolean default false
 )
     returns table (
         delivery_id bigint,
@@ -270,7 +271,8 @@ create function tinydevcrm._receive_posts(
         secrets     text[],
         early       interval,
         format      text,
-        headers     jsonb
+        headers     jsonb,
+        event_id    bigint
     )
     language plpgsql
     volatile
@@ -282,6 +284,7 @@ declare
     v_early   interval := interval '0';
     v_places  tid[];
     v_secrets text[];
+    v_shares  boolean;
 begin
     select webhooks.*
       into v_webhook
@@ -306,6 +309,18 @@ begin
     end if;
 
     v_secrets := tinydevcrm._list_signing_secrets(v_webhook);
+    v_shares := _receive_posts.shares_bodies
+        and v_places is null
+        and v_webhook.format = 'standard'
+        and exists (
+            select
+              from tinydevcrm.subscriptions
+             where subscriptions.id = v_webhook.subscription_id
+               and subscriptions.notify_when is null
+               and subscriptions.to_column is null
+               and not subscriptions.each_row
+               and not subscriptions.numbers_as_text
+        );
 
     return query
         select received.delivery_id,
@@ -316,6 +331,7 @@ begin
                    else tinydevcrm._name_post(received.delivery_id)
                end,
                case
+                   when shared.event_id is not null then null
                    when v_places is not null then tinydevcrm._build_gathered(
                        v_webhook, received.delivery_id, received.event, received.superseded_by)
                    when v_webhook.format = 'standard' then
@@ -329,14 +345,24 @@ begin
                v_secrets,
                v_early,
                v_webhook.format,
-               v_webhook.headers
+               v_webhook.headers,
+               shared.event_id
           from tinydevcrm._receive_deliveries(
                    v_webhook.subscription_id,
                    case when v_is_down then 1 else _receive_posts.batch_size end,
                    _receive_posts.visibility_timeout,
                    _receive_posts.run_length,
                    v_places) as received
-          left join lateral (
+         cross join lateral (
+            select case
+                       when v_shares
+                            and received.superseded_by is null
+                            and received.row_number = 0
+                            and (received.event).outcome not in ('failed', 'recovered')
+                       then (received.event).id
+                   end
+         ) as shared (event_id)
+         cross join lateral (
             select json_agg(
                        json_build_object(
                            'id', events.id,
@@ -345,13 +371,13 @@ begin
                            'started_at', events.started_at)
                        order by events.id)
               from tinydevcrm.grouped_events(received.delivery_id) as events
-         ) as grouped (others)
-            -- The only ones that are grouped: to look for others of each takes a third of the time.
-            on (received.event).outcome in ('failed', 'recovered');
+             -- No others are grouped, and to look takes as long as to receive.
+             where (received.event).outcome in ('failed', 'recovered')
+         ) as grouped (others);
 end
 $$;
 
-comment on function tinydevcrm._receive_posts(bigint, integer, interval, integer) is
+comment on function tinydevcrm._receive_posts(bigint, integer, interval, integer, boolean) is
     'Receives deliveries like tinydevcrm.receive_events(), up to run_length of each materialized '
     'view, with all that the orchestrator needs to post them. message_id is the same at each '
     'attempt, and each of the secrets signs; there are none when the format is not signed. body is '
@@ -359,7 +385,8 @@ comment on function tinydevcrm._receive_posts(bigint, integer, interval, integer
     'others. A webhook that gathers gets one message at a time: see tinydevcrm._lock_gathered(). '
     'early is how long before its own retry a delivery '
     'probes an endpoint that is down: one at a time, and nothing while it is not time for that. '
-    'Returns nothing while the endpoint is rate limited.';
+    'Returns nothing while the endpoint is rate limited. With shares_bodies, body is null where it is '
+    'the same for every webhook: it is that of event_id then.';
 
 create function tinydevcrm._release_posts(delivery_ids bigint[])
     returns void
@@ -396,7 +423,7 @@ revoke execute on function
         tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint, json, integer, text),
     tinydevcrm._claim_probe(bigint, interval),
     tinydevcrm._list_signing_secrets(tinydevcrm.webhooks),
-    tinydevcrm._receive_posts(bigint, integer, interval, integer),
+    tinydevcrm._receive_posts(bigint, integer, interval, integer, boolean),
     tinydevcrm._release_posts(bigint[])
 from public;
 
@@ -411,7 +438,7 @@ grant execute on function
         tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint, json, integer, text),
     tinydevcrm._claim_probe(bigint, interval),
     tinydevcrm._list_signing_secrets(tinydevcrm.webhooks),
-    tinydevcrm._receive_posts(bigint, integer, interval, integer),
+    tinydevcrm._receive_posts(bigint, integer, interval, integer, boolean),
     tinydevcrm._release_posts(bigint[])
 to tinydevcrm_user;
 
@@ -444,10 +471,14 @@ as $$
 declare
     v_asked  record;
     v_post   record;
+    v_body   json;
     v_length integer;
     v_own    bigint;
     v_bytes  bigint := 0;
     v_count  integer := 0;
+    -- The bodies of these events.
+    v_events bigint[] := '{}';
+    v_bodies json[] := '{}';
 begin
     for v_asked in
         select asked.*
@@ -469,9 +500,22 @@ begin
             select posts.*
               from tinydevcrm._receive_posts(
                        v_asked.id, v_asked.batch_size, _receive_posts_of.visibility_timeout,
-                       v_asked.run_length) as posts
+                       v_asked.run_length, true) as posts
         loop
-            v_length := octet_length(v_post.body::text);
+            v_body := coalesce(
+                v_post.body, v_bodies[array_position(v_events, v_post.event_id)]);
+
+            if v_body is null then
+                select tinydevcrm._build_webhook_body(events)
+                  into v_body
+                  from tinydevcrm.matview_refresh_events as events
+                 where events.id = v_post.event_id;
+
+                v_events := v_events || v_post.event_id;
+                v_bodies := v_bodies || v_body;
+            end if;
+
+            v_length := octet_length(v_body::text);
             v_own := v_own + v_length;
             v_count := v_count + 1;
             _receive_posts_of.delivery_id := v_post.delivery_id;
@@ -481,7 +525,7 @@ begin
             _receive_posts_of.body := case
                 when v_length <= _receive_posts_of.max_length
                      and v_own <= _receive_posts_of.max_bytes
-                then v_post.body
+                then v_body
             end;
             _receive_posts_of.url := v_post.url;
             _receive_posts_of.secrets := v_post.secrets;
@@ -502,7 +546,8 @@ comment on function tinydevcrm._receive_posts_of(
     'Does what tinydevcrm._receive_posts() does for several webhooks, one after the other, until '
     'max_count posts or max_bytes are received. Each that is left out then has a row without a '
     'delivery. Leaves out the bodies that are longer than max_length, and those of one webhook '
-    'beyond max_bytes.';
+    'beyond max_bytes. Builds the body '
+    'of an event once for all of them.';
 
 revoke execute on function
     tinydevcrm._receive_posts_of(
