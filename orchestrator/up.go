@@ -243,7 +243,7 @@ func (p *program) runAll(ctx context.Context, pool *sql.DB, share connections, a
 	}
 	webhooks := deliver.NewWebhooks(pools.webhooks, sender.Send, diagnostics)
 	hub := listen.NewHub(p.direct(), diagnostics)
-	wakeLog, cancelLog := hub.Subscribe()
+	wakeLog, cancelLog := hub.SubscribePromptly()
 	defer cancelLog()
 	wakeWebhooks, cancelWebhooks := hub.Subscribe()
 	defer cancelWebhooks()
