@@ -53,25 +53,34 @@ const receivePosts = `
 	 where set_config('synchronous_commit', 'off', true) = 'off'`
 
 // receive receives the next deliveries of an endpoint, in the order of each view. Endpoints that wait for that at the
-// same time receive by one statement, which one of them runs.
+// same time receive by one statement.
 func (w *Webhooks) receive(s *service, count, length int64) ([]post, error) {
 	d := &demand{service: s, count: count, length: length, received: make(chan received, 1)}
 	w.mu.Lock()
 	w.demands = append(w.demands, d)
+	if w.receiving < maxReceiving {
+		w.receiving++
+		// The endpoint waits for its demand, so Run still waits for the endpoints.
+		w.endpoints.Go(func() { w.receiveAll(s.ctx) })
+	}
 	w.mu.Unlock()
+	r := <-d.received
+	return r.posts, r.err
+}
+
+// receiveAll serves demands until there are none.
+func (w *Webhooks) receiveAll(ctx context.Context) {
 	for {
-		select {
-		case r := <-d.received:
-			return r.posts, r.err
-		case w.receiving <- struct{}{}:
-			w.serveDemands(s.ctx, w.nextDemands())
-			<-w.receiving
+		demands := w.nextDemands()
+		if len(demands) == 0 {
+			return
 		}
+		w.serveDemands(ctx, demands)
 	}
 }
 
-// nextDemands takes what one statement serves. Owners take turns. One whose owner has used their share of the bytes gets
-// nothing.
+// nextDemands takes what one statement serves; without any it notes that the caller ends. Owners take turns. One whose
+// owner has used their share of the bytes gets nothing.
 func (w *Webhooks) nextDemands() []*demand {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,6 +102,9 @@ func (w *Webhooks) nextDemands() []*demand {
 		}
 	}
 	w.demands = nil
+	if len(taken) == 0 {
+		w.receiving--
+	}
 	return taken
 }
 
@@ -110,9 +122,6 @@ func inTurns(demands []*demand) {
 // serveDemands receives by one statement. When that fails or is slow, those whose demands these are receive alone from
 // now on, because one of them may be the cause.
 func (w *Webhooks) serveDemands(ctx context.Context, demands []*demand) {
-	if len(demands) == 0 {
-		return
-	}
 	began := time.Now()
 	found, err := w.receiveBatch(ctx, demands)
 	w.mu.Lock()

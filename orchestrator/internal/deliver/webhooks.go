@@ -68,10 +68,10 @@ type Webhooks struct {
 	places, bytes shares
 	// further are the shares of posts that run besides the first one of each endpoint.
 	further shares
-	// demands are the endpoints that wait to receive. receiving bounds how many statements that are at once: messages are
-	// counted in bytes only after that.
+	// demands are the endpoints that wait to receive. receiving is by how many statements they do that at once, at most
+	// maxReceiving: messages are counted in bytes only after that.
 	demands   []*demand
-	receiving chan struct{}
+	receiving int
 	answers   answers
 	// backingOff are endpoints that wait before they are served again: serving them failed, or they had nothing
 	// due after all.
@@ -101,7 +101,6 @@ func NewWebhooks(pool *sql.DB, post PostFunc, logger *slog.Logger) *Webhooks {
 		bytes:      newShares(maxBytes),
 		further:    newShares(maxFurther),
 		answers:    answers{more: make(chan struct{}, 1)},
-		receiving:  make(chan struct{}, maxReceiving),
 		backingOff: make(map[int64]*backoff),
 	}
 }
