@@ -2595,7 +2595,8 @@ function _receive_posts(
         subscription_id bigint,
         batch_size integer,
         visibility_timeout interval,
-        run_length integer default null
+        run_length integer default null,
+        shares_bodies boolean default false
     ) returns table (
         delivery_id bigint,
         matview_id bigint,
@@ -2605,12 +2606,36 @@ function _receive_posts(
         secrets text[],
         early interval,
         format text,
-        headers jsonb
+        headers jsonb,
+        event_id bigint
     )
     -- Receives deliveries like tinydevcrm.receive_events(), up to run_length of each materialized view, with all that the orchestrator needs to post them.
 
 function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
+
+function _receive_posts_of(
+        subscription_ids bigint[],
+        batch_sizes integer[],
+        run_lengths integer[],
+        visibility_timeout interval,
+        max_length integer,
+        max_bytes integer,
+        max_count integer
+    ) returns table (
+        subscription_id bigint,
+        delivery_id bigint,
+        matview_id bigint,
+        message_id text,
+        body json,
+        is_too_long boolean,
+        url text,
+        secrets text[],
+        early interval,
+        format text,
+        headers jsonb
+    )
+    -- Does what tinydevcrm._receive_posts() does for several webhooks, one after the other, until max_count posts or max_bytes are received.
 
 
 -- 000089_answer_posts
@@ -2631,8 +2656,11 @@ function _note_gathered(subscription_id bigint) returns void
 function _note_sent(subscription_id bigint, delivery_id bigint, addresses text[]) returns boolean
     -- Records which recipients have got the e-mail of a delivery.
 
-function _accept_posts(subscription_id bigint, delivery_ids bigint[]) returns table (down_since timestamptz, waiting_count bigint)
-    -- Records that an endpoint has accepted the posts of deliveries.
+function _lock_accepted(delivery_ids bigint[]) returns bigint[]
+    -- Locks deliveries whose posts were accepted, and those that they carry.
+
+function _accept_posts(subscription_ids bigint[], delivery_ids bigint[]) returns table (subscription_id bigint, delivery_id bigint, down_since timestamptz, waiting_count bigint)
+    -- Records that the endpoints of several webhooks have accepted the posts of deliveries.
 
 function _return_post(delivery_id bigint, reason text, hidden_for interval) returns void
     -- Makes the delivery of a failed probe pending again with the reason and without the attempt.
