@@ -18,6 +18,9 @@ const (
 	maxFurther = 1536
 	// quickWithin is how fast an endpoint answers that gets more posts at once.
 	quickWithin = time.Second
+	// ahead is how long the posts take that are received before they are posted, and mostAhead how many those are at most.
+	ahead     = 2 * time.Second
+	mostAhead = 512
 )
 
 // A flow is how many posts to an endpoint run at once. An endpoint that accepts them quickly gets one more with each
@@ -33,6 +36,8 @@ type flow struct {
 	running int
 	further int
 	waiting []chan struct{}
+	// took is how long a post takes, the last ones above all; 0 while none has ended.
+	took time.Duration
 	// halvedAt is when the limit was halved: posts that began before say nothing new.
 	halvedAt time.Time
 }
@@ -41,11 +46,16 @@ func newFlow(takeFurther func() bool, giveFurther func()) *flow {
 	return &flow{takeFurther: takeFurther, giveFurther: giveFurther, limit: firstLanes}
 }
 
-// lanes is how many posts may run at once now.
-func (f *flow) lanes() int {
+// room is how many deliveries may be received before they are posted, and how many of them of one view, so that there are
+// runs for all posts at once: few while nothing is known of the endpoint.
+func (f *flow) room() (count, length int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return int(f.limit)
+	count = 2 * int64(f.limit)
+	if f.took > 0 {
+		count = min(max(int64(f.limit)*int64(ahead/f.took), count), mostAhead)
+	}
+	return count, count / (2 * int64(f.limit))
 }
 
 // enter waits until one more post may run. The first always may, so each that waits has another one before it.
@@ -96,8 +106,13 @@ func (f *flow) admit() bool {
 func (f *flow) note(failure error, began time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	took := max(time.Since(began), 1)
+	if f.took == 0 {
+		f.took = took
+	}
+	f.took = (7*f.took + took) / 8
 	switch {
-	case failure == nil && time.Since(began) < quickWithin:
+	case failure == nil && took < quickWithin:
 		f.limit = min(f.limit+1/f.limit, mostLanes)
 		f.callNext()
 	case isOverload(failure) && began.After(f.halvedAt):

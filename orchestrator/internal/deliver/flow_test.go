@@ -10,6 +10,13 @@ import (
 
 func freeFlow() *flow { return newFlow(func() bool { return true }, func() {}) }
 
+// lanes is how many posts may run at once now.
+func (f *flow) lanes() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return int(f.limit)
+}
+
 func TestFlowGrowsWhilePostsAreAcceptedQuickly(t *testing.T) {
 	f := freeFlow()
 	if got := f.lanes(); got != firstLanes {
@@ -79,4 +86,25 @@ func TestFlowWaitsForPlaces(t *testing.T) {
 	f.leave()
 	<-entered
 	f.leave()
+}
+
+// What is received ahead is what the endpoint takes within two seconds.
+func TestFlowReceivesAheadWhatIsPostedSoon(t *testing.T) {
+	for _, test := range []struct {
+		took          time.Duration
+		count, length int64
+	}{
+		{0, 8, 1},
+		{time.Millisecond, mostAhead, mostAhead / 8},
+		{100 * time.Millisecond, 80, 10},
+		{time.Second, 8, 1},
+		{10 * time.Second, 8, 1},
+	} {
+		f := freeFlow()
+		f.took = test.took
+		if count, length := f.room(); count != test.count || length != test.length {
+			t.Errorf("%d deliveries, %d of a view, ahead of posts that take %s, want %d and %d",
+				count, length, test.took, test.count, test.length)
+		}
+	}
 }

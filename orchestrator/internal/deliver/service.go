@@ -24,8 +24,8 @@ type service struct {
 	ctx, posting context.Context
 
 	flow *flow
-	// held counts the runs that were received and are not recorded yet. More are held than posted, so that no post waits
-	// for the database. The end of each sends a signal.
+	// held counts the deliveries of the runs that were received and are not recorded yet. More are held than posted, so
+	// that no post waits for the database. The end of each run sends a signal.
 	held      atomic.Int64
 	ended     chan struct{}
 	runLength atomic.Int64
@@ -68,9 +68,9 @@ func (s *service) run(more <-chan struct{}) (hasServed bool, err error) {
 		hasServed = hasServed || len(runs) > 0
 		received := time.Now()
 		for _, run := range runs {
-			s.held.Add(1)
+			s.held.Add(int64(len(run)))
 			group.Go(func() error {
-				defer s.leave()
+				defer s.leave(len(run))
 				return s.postRun(run, received)
 			})
 		}
@@ -82,22 +82,19 @@ func (s *service) run(more <-chan struct{}) (hasServed bool, err error) {
 	return hasServed, nil
 }
 
-func (s *service) leave() {
-	s.held.Add(-1)
+func (s *service) leave(count int) {
+	s.held.Add(int64(-count))
 	select {
 	case s.ended <- struct{}{}:
 	default:
 	}
 }
 
-// most is how many runs are held at most.
-func (s *service) most() int64 { return int64(heldPerLane * s.flow.lanes()) }
-
 // awaitRoom waits until a run has ended, or until more is due and there is room for it. Runs that end together are
 // followed by those of one statement.
 func (s *service) awaitRoom(more <-chan struct{}) {
 	before := s.held.Load()
-	if before >= s.most() {
+	if room, _ := s.flow.room(); before >= room {
 		more = nil
 	}
 	select {
@@ -120,11 +117,13 @@ func (s *service) awaitRoom(more <-chan struct{}) {
 // receiveRuns receives runs, each the next deliveries of one view in order: none while the owner has used their share of
 // the bytes, or while as many as possible are held.
 func (s *service) receiveRuns() ([][]post, error) {
-	length, free := s.runLength.Load(), s.most()-s.held.Load()
+	length := s.runLength.Load()
+	room, most := s.flow.room()
+	free := room - s.held.Load()
 	if free <= 0 {
 		return nil, nil
 	}
-	posts, err := s.receive(s, min(free*length, maxPosts), length)
+	posts, err := s.receive(s, free, min(length, most))
 	if err != nil {
 		return nil, err
 	}

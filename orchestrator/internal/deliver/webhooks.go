@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	// heldPerLane is how many runs are held for each post that may run at once.
-	heldPerLane = 2
 	// firstRun is how many deliveries of one view are received at once at first. Each run is twice as long as the last,
 	// up to longestRun, as long as the endpoint accepts them and one takes no longer than runWithin. After a refusal it
 	// begins with one.
