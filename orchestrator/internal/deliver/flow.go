@@ -20,7 +20,7 @@ const (
 	quickWithin = time.Second
 	// ahead is how long the posts take that are received before they are posted, and mostAhead how many those are at most.
 	ahead     = 2 * time.Second
-	mostAhead = 512
+	mostAhead = 256
 )
 
 // A flow is how many posts to an endpoint run at once. An endpoint that accepts them quickly gets one more with each
@@ -112,7 +112,8 @@ func (f *flow) note(failure error, began time.Time) {
 	}
 	f.took = (7*f.took + took) / 8
 	switch {
-	case failure == nil && took < quickWithin:
+	// Only where all are in use: an endpoint with one view gains nothing, and would get shorter runs.
+	case failure == nil && took < quickWithin && f.running >= int(f.limit):
 		f.limit = min(f.limit+1/f.limit, mostLanes)
 		f.callNext()
 	case isOverload(failure) && began.After(f.halvedAt):

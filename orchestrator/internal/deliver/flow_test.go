@@ -22,6 +22,13 @@ func TestFlowGrowsWhilePostsAreAcceptedQuickly(t *testing.T) {
 	if got := f.lanes(); got != firstLanes {
 		t.Errorf("it begins with %d, want %d", got, firstLanes)
 	}
+	for range 100 {
+		f.note(nil, time.Now())
+	}
+	if got := f.lanes(); got != firstLanes {
+		t.Errorf("%d while fewer are used, want %d", got, firstLanes)
+	}
+	f.running = mostLanes
 	for range firstLanes + 1 {
 		f.note(nil, time.Now())
 	}
