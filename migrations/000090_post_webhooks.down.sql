@@ -1,5 +1,7 @@
+drop function tinydevcrm._receive_posts_of(
+    bigint[], integer[], integer[], interval, integer, integer, integer);
 drop function tinydevcrm._release_posts(bigint[]);
-drop function tinydevcrm._receive_posts(bigint, integer, interval, integer);
+drop function tinydevcrm._receive_posts(bigint, integer, interval, integer, boolean);
 drop function tinydevcrm._list_signing_secrets(tinydevcrm.webhooks);
 drop function tinydevcrm._claim_probe(bigint, interval);
 drop function tinydevcrm._build_part(tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint, json, integer, text);

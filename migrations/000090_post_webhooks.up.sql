@@ -257,7 +257,8 @@ create function tinydevcrm._receive_posts(
     subscription_id    bigint,
     batch_size         integer,
     visibility_timeout interval,
-    run_length         integer default null
+    run_length         integer default null,
+    shares_bodies      boolean default false
 )
     returns table (
         delivery_id bigint,
@@ -268,7 +269,8 @@ create function tinydevcrm._receive_posts(
         secrets     text[],
         early       interval,
         format      text,
-        headers     jsonb
+        headers     jsonb,
+        event_id    bigint
     )
     language plpgsql
     volatile
@@ -279,6 +281,8 @@ declare
     v_is_down boolean;
     v_early   interval := interval '0';
     v_places  tid[];
+    v_secrets text[];
+    v_shares  boolean;
 begin
     select webhooks.*
       into v_webhook
@@ -302,6 +306,20 @@ begin
         v_places := tinydevcrm._lock_gathered(v_webhook);
     end if;
 
+    v_secrets := tinydevcrm._list_signing_secrets(v_webhook);
+    v_shares := _receive_posts.shares_bodies
+        and v_places is null
+        and v_webhook.format = 'standard'
+        and exists (
+            select
+              from tinydevcrm.subscriptions
+             where subscriptions.id = v_webhook.subscription_id
+               and subscriptions.notify_when is null
+               and subscriptions.to_column is null
+               and not subscriptions.each_row
+               and not subscriptions.numbers_as_text
+        );
+
     return query
         select received.delivery_id,
                coalesce((received.event).matview_id, 0),
@@ -311,6 +329,7 @@ begin
                    else tinydevcrm._name_post(received.delivery_id)
                end,
                case
+                   when shared.event_id is not null then null
                    when v_places is not null then tinydevcrm._build_gathered(
                        v_webhook, received.delivery_id, received.event, received.superseded_by)
                    when v_webhook.format = 'standard' then
@@ -321,16 +340,26 @@ begin
                        grouped.others, received.row_number, received.recipient)
                end,
                v_webhook.url,
-               tinydevcrm._list_signing_secrets(v_webhook),
+               v_secrets,
                v_early,
                v_webhook.format,
-               v_webhook.headers
+               v_webhook.headers,
+               shared.event_id
           from tinydevcrm._receive_deliveries(
                    v_webhook.subscription_id,
                    case when v_is_down then 1 else _receive_posts.batch_size end,
                    _receive_posts.visibility_timeout,
                    _receive_posts.run_length,
                    v_places) as received
+         cross join lateral (
+            select case
+                       when v_shares
+                            and received.superseded_by is null
+                            and received.row_number = 0
+                            and (received.event).outcome not in ('failed', 'recovered')
+                       then (received.event).id
+                   end
+         ) as shared (event_id)
          cross join lateral (
             select json_agg(
                        json_build_object(
@@ -340,11 +369,13 @@ begin
                            'started_at', events.started_at)
                        order by events.id)
               from tinydevcrm.grouped_events(received.delivery_id) as events
+             -- No others are grouped, and to look takes as long as to receive.
+             where (received.event).outcome in ('failed', 'recovered')
          ) as grouped (others);
 end
 $$;
 
-comment on function tinydevcrm._receive_posts(bigint, integer, interval, integer) is
+comment on function tinydevcrm._receive_posts(bigint, integer, interval, integer, boolean) is
     'Receives deliveries like tinydevcrm.receive_events(), up to run_length of each materialized '
     'view, with all that the orchestrator needs to post them. message_id is the same at each '
     'attempt, and each of the secrets signs; there are none when the format is not signed. body is '
@@ -352,7 +383,8 @@ comment on function tinydevcrm._receive_posts(bigint, integer, interval, integer
     'others. A webhook that gathers gets one message at a time: see tinydevcrm._lock_gathered(). '
     'early is how long before its own retry a delivery '
     'probes an endpoint that is down: one at a time, and nothing while it is not time for that. '
-    'Returns nothing while the endpoint is rate limited.';
+    'Returns nothing while the endpoint is rate limited. With shares_bodies, body is null where it is '
+    'the same for every webhook: it is that of event_id then.';
 
 create function tinydevcrm._release_posts(delivery_ids bigint[])
     returns void
@@ -389,7 +421,7 @@ revoke execute on function
         tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint, json, integer, text),
     tinydevcrm._claim_probe(bigint, interval),
     tinydevcrm._list_signing_secrets(tinydevcrm.webhooks),
-    tinydevcrm._receive_posts(bigint, integer, interval, integer),
+    tinydevcrm._receive_posts(bigint, integer, interval, integer, boolean),
     tinydevcrm._release_posts(bigint[])
 from public;
 
@@ -404,6 +436,123 @@ grant execute on function
         tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint, json, integer, text),
     tinydevcrm._claim_probe(bigint, interval),
     tinydevcrm._list_signing_secrets(tinydevcrm.webhooks),
-    tinydevcrm._receive_posts(bigint, integer, interval, integer),
+    tinydevcrm._receive_posts(bigint, integer, interval, integer, boolean),
     tinydevcrm._release_posts(bigint[])
+to tinydevcrm_user;
+
+create function tinydevcrm._receive_posts_of(
+    subscription_ids   bigint[],
+    batch_sizes        integer[],
+    run_lengths        integer[],
+    visibility_timeout interval,
+    max_length         integer,
+    max_bytes          integer,
+    max_count          integer
+)
+    returns table (
+        subscription_id bigint,
+        delivery_id     bigint,
+        matview_id      bigint,
+        message_id      text,
+        body            json,
+        is_too_long     boolean,
+        url             text,
+        secrets         text[],
+        early           interval,
+        format          text,
+        headers         jsonb
+    )
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_asked  record;
+    v_post   record;
+    v_body   json;
+    v_length integer;
+    v_own    bigint;
+    v_bytes  bigint := 0;
+    v_count  integer := 0;
+    -- The bodies of these events.
+    v_events bigint[] := '{}';
+    v_bodies json[] := '{}';
+begin
+    for v_asked in
+        select asked.*
+          from unnest(
+                   _receive_posts_of.subscription_ids, _receive_posts_of.batch_sizes,
+                   _receive_posts_of.run_lengths) as asked (id, batch_size, run_length)
+    loop
+        _receive_posts_of.subscription_id := v_asked.id;
+
+        if v_bytes >= _receive_posts_of.max_bytes or v_count >= _receive_posts_of.max_count then
+            _receive_posts_of.delivery_id := null;
+            return next;
+            continue;
+        end if;
+
+        v_own := 0;
+
+        for v_post in
+            select posts.*
+              from tinydevcrm._receive_posts(
+                       v_asked.id, v_asked.batch_size, _receive_posts_of.visibility_timeout,
+                       v_asked.run_length, true) as posts
+        loop
+            v_body := coalesce(
+                v_post.body, v_bodies[array_position(v_events, v_post.event_id)]);
+
+            if v_body is null then
+                select tinydevcrm._build_webhook_body(events)
+                  into v_body
+                  from tinydevcrm.matview_refresh_events as events
+                 where events.id = v_post.event_id;
+
+                v_events := v_events || v_post.event_id;
+                v_bodies := v_bodies || v_body;
+            end if;
+
+            v_length := octet_length(v_body::text);
+            v_own := v_own + v_length;
+            v_count := v_count + 1;
+            _receive_posts_of.delivery_id := v_post.delivery_id;
+            _receive_posts_of.matview_id := v_post.matview_id;
+            _receive_posts_of.message_id := v_post.message_id;
+            _receive_posts_of.is_too_long := v_length > _receive_posts_of.max_length;
+            _receive_posts_of.body := case
+                when v_length <= _receive_posts_of.max_length
+                     and v_own <= _receive_posts_of.max_bytes
+                then v_body
+            end;
+            _receive_posts_of.url := v_post.url;
+            _receive_posts_of.secrets := v_post.secrets;
+            _receive_posts_of.early := v_post.early;
+            _receive_posts_of.format := v_post.format;
+            _receive_posts_of.headers := v_post.headers;
+            return next;
+        end loop;
+
+        v_bytes := v_bytes + v_own;
+    end loop;
+end
+$$;
+
+comment on function tinydevcrm._receive_posts_of(
+    bigint[], integer[], integer[], interval, integer, integer, integer
+) is
+    'Does what tinydevcrm._receive_posts() does for several webhooks, one after the other, until '
+    'max_count posts or max_bytes are received. Each that is left out then has a row without a '
+    'delivery. Leaves out the bodies that are longer than max_length, and those of one webhook '
+    'beyond max_bytes. Builds the body '
+    'of an event once for all of them.';
+
+revoke execute on function
+    tinydevcrm._receive_posts_of(
+        bigint[], integer[], integer[], interval, integer, integer, integer)
+from public;
+
+grant execute on function
+    tinydevcrm._receive_posts_of(
+        bigint[], integer[], integer[], interval, integer, integer, integer)
 to tinydevcrm_user;

@@ -116,26 +116,113 @@ comment on function tinydevcrm._note_sent(bigint, bigint, text[]) is
     'Records which recipients have got the e-mail of a delivery. Returns whether any have, now or '
     'at an earlier attempt; null when it is no e-mail.';
 
-create function tinydevcrm._accept_posts(subscription_id bigint, delivery_ids bigint[])
-    returns table (down_since timestamptz, waiting_count bigint)
+create function tinydevcrm._lock_accepted(delivery_ids bigint[])
+    returns bigint[]
+    language plpgsql
+    volatile
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_locked record;
+begin
+    select array_agg(locked.id) as ids,
+           coalesce(bool_or(locked.leader_event_id is not null), false) as has_leader
+      into v_locked
+      from (
+        select deliveries.id,
+               deliveries.leader_event_id
+          from tinydevcrm.deliveries
+         where deliveries.id = any (_lock_accepted.delivery_ids)
+           and deliveries.acknowledged_at is null
+           for no key update skip locked
+      ) as locked;
+
+    if not v_locked.has_leader then
+        return v_locked.ids;
+    end if;
+
+    -- To acknowledge one also acknowledges those that it carries.
+    return array(
+        select deliveries.id
+          from tinydevcrm.deliveries
+         where deliveries.id = any (v_locked.ids)
+           and not exists (
+               select carried.id
+                 from tinydevcrm.deliveries as carried
+                where carried.leader_event_id = deliveries.event_id
+                  and carried.subscription_id = deliveries.subscription_id
+               except all
+               select locked.id
+                 from (
+                   select carried.id
+                     from tinydevcrm.deliveries as carried
+                    where carried.leader_event_id = deliveries.event_id
+                      and carried.subscription_id = deliveries.subscription_id
+                      for no key update skip locked
+                 ) as locked
+           )
+    );
+end
+$$;
+
+comment on function tinydevcrm._lock_accepted(bigint[]) is
+    'Locks deliveries whose posts were accepted, and those that they carry. Returns those that are '
+    'locked now. Leaves out at once what its owner has locked, so that this holds up no other '
+    'owner, and what is acknowledged.';
+
+create function tinydevcrm._accept_posts(subscription_ids bigint[], delivery_ids bigint[])
+    returns table (
+        subscription_id bigint,
+        delivery_id     bigint,
+        down_since      timestamptz,
+        waiting_count   bigint
+    )
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_ids constant bigint[] := tinydevcrm._lock_accepted(_accept_posts.delivery_ids);
 begin
-    perform tinydevcrm._lock_posted(_accept_posts.delivery_ids);
-    perform tinydevcrm.acknowledge_events(_accept_posts.delivery_ids);
-    perform tinydevcrm._note_gathered(_accept_posts.subscription_id);
+    if tinydevcrm.acknowledge_events(v_ids) < cardinality(v_ids) then
+        raise exception using
+            errcode = '55P03',
+            message = 'another transaction holds what one of these deliveries carries',
+            hint    = 'Record those of each webhook in a statement of its own.';
+    end if;
+
+    perform tinydevcrm._note_gathered(webhooks.subscription_id)
+       from tinydevcrm.webhooks
+      where webhooks.subscription_id = any (_accept_posts.subscription_ids)
+        -- What others have gathered before sets no time.
+        and (webhooks.format = 'email' or webhooks.digest is not null);
 
     return query
-        select back.*
-          from tinydevcrm._note_success(_accept_posts.subscription_id) as back;
+        select deliveries.subscription_id,
+               deliveries.id,
+               null::timestamptz,
+               null::bigint
+          from tinydevcrm.deliveries
+         where deliveries.id = any (_accept_posts.delivery_ids)
+           and deliveries.acknowledged_at is null
+         union all
+        select webhooks.subscription_id,
+               null::bigint,
+               back.down_since,
+               back.waiting_count
+          from tinydevcrm.webhooks
+         cross join lateral tinydevcrm._note_success(webhooks.subscription_id) as back
+         where webhooks.subscription_id = any (_accept_posts.subscription_ids)
+           and webhooks.failure_count > 0;
 end
 $$;
 
-comment on function tinydevcrm._accept_posts(bigint, bigint[]) is
-    'Records that an endpoint has accepted the posts of deliveries. Returns what '
-    'tinydevcrm._note_success() does. Raises 55P03 as tinydevcrm._lock_posted() does.';
+comment on function tinydevcrm._accept_posts(bigint[], bigint[]) is
+    'Records that the endpoints of several webhooks have accepted the posts of deliveries. Returns '
+    'one row for each delivery that is not recorded, because its owner has locked it, and one for '
+    'each endpoint that is back, with what tinydevcrm._note_success() returns.';
 
 create function tinydevcrm._return_post(delivery_id bigint, reason text, hidden_for interval)
     returns void
@@ -267,7 +354,8 @@ revoke execute on function
     tinydevcrm._lock_posted(bigint[]),
     tinydevcrm._note_gathered(bigint),
     tinydevcrm._note_sent(bigint, bigint, text[]),
-    tinydevcrm._accept_posts(bigint, bigint[]),
+    tinydevcrm._lock_accepted(bigint[]),
+    tinydevcrm._accept_posts(bigint[], bigint[]),
     tinydevcrm._return_post(bigint, text, interval),
     tinydevcrm._refuse_post(
         bigint, bigint, integer, text, interval, interval, text[], boolean)
@@ -279,7 +367,8 @@ grant execute on function
     tinydevcrm._lock_posted(bigint[]),
     tinydevcrm._note_gathered(bigint),
     tinydevcrm._note_sent(bigint, bigint, text[]),
-    tinydevcrm._accept_posts(bigint, bigint[]),
+    tinydevcrm._lock_accepted(bigint[]),
+    tinydevcrm._accept_posts(bigint[], bigint[]),
     tinydevcrm._return_post(bigint, text, interval),
     tinydevcrm._refuse_post(
         bigint, bigint, integer, text, interval, interval, text[], boolean)

@@ -97,7 +97,7 @@ var attacks = []attack{
 	{"gather the deliveries", "do $$ begin update tinydevcrm.deliveries set is_gathered = true where id = {delivery_id}; assert found, 'in vain'; end $$"},
 	{"hold the posts", "do $$ begin perform tinydevcrm._hold_posts({hook_id}, now() + interval '1 day'); assert (select next_post_at is not null from tinydevcrm.webhooks where subscription_id = {hook_id}), 'in vain'; end $$"},
 	{"receive the posts", "select from tinydevcrm._receive_posts({hook_id}, 10, '1 hour')"},
-	{"accept a post", "do $$ begin perform tinydevcrm._accept_posts({subscription_id}, array[{delivery_id}]::bigint[]); assert (select acknowledged_at is not null from tinydevcrm.deliveries where id = {delivery_id}), 'in vain'; end $$"},
+	{"accept a post", "do $$ begin perform tinydevcrm._accept_posts(array[{subscription_id}], array[{delivery_id}]::bigint[]); assert (select acknowledged_at is not null from tinydevcrm.deliveries where id = {delivery_id}), 'in vain'; end $$"},
 	{"list the deliveries", "select from tinydevcrm.latest_deliveries('mine')"},
 	{"preview the table", "select tinydevcrm.preview_query('select * from ann.t')"},
 	{"preview the view", "select tinydevcrm.preview_query('select * from ann.v')"},

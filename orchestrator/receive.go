@@ -29,7 +29,7 @@ func (p *program) receiveCommand() *cobra.Command {
 			return err
 		}
 		hub := listen.NewHub(p.direct(), diagnostics)
-		wake, cancel := hub.Subscribe()
+		wake, cancel := hub.SubscribePromptly()
 		defer cancel()
 
 		group, ctx := errgroup.WithContext(command.Context())

@@ -130,10 +130,11 @@ func (s *services) loops() loops {
 		ids, _ := s.hub.Subscribe()
 		return func(ctx context.Context) error { return run(ctx, ids) }
 	}
+	prompt, _ := s.hub.SubscribePromptly()
 	all := loops{
 		s.hub.Listen,
 		func(ctx context.Context) error { return s.hub.Probe(ctx, s.pools.log) },
-		woken(s.log.Run),
+		func(ctx context.Context) error { return s.log.Run(ctx, prompt) },
 		woken(s.webhooks.Run),
 		woken(s.tests.Run),
 		woken(s.sources.Run),

@@ -181,8 +181,8 @@ func checkRefused(t *testing.T, pool *sql.DB, events int) {
 
 func TestTwoOrchestratorsShareTheWork(t *testing.T) {
 	t.Parallel()
-	// perEndpoint is how many posts to one endpoint run at once.
-	const events, views, perEndpoint = 200, 20, 4
+	// perEndpoint is how many posts to one endpoint run at once that is too slow to get more.
+	const events, views, perEndpoint, slow = 60, 20, 4, 1100 * time.Millisecond
 	pool, server := newServer(t)
 	createViews(t, pool, views)
 	var mu sync.Mutex
@@ -196,7 +196,7 @@ func TestTwoOrchestratorsShareTheWork(t *testing.T) {
 	r, _ := newWebhook(t, pool, "w", func(http.ResponseWriter, *http.Request, int) int {
 		count(1)
 		defer count(-1)
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(slow)
 		return http.StatusNoContent
 	})
 	first, _ := background(t, server.URL, upWithWebhooks...)

@@ -138,7 +138,7 @@ select results_eq(
     'select message_id, body::text, delivery_id from posts', 'select message_id, body::text, delivery_id from first_post',
     'as it was, without what is new');
 
-select tinydevcrm._accept_posts(pg_temp.hook('hook'), array(select delivery_id from posts));
+select tinydevcrm._accept_posts(array[pg_temp.hook('hook')], array(select delivery_id from posts));
 select is(
     (select array[pending_count, parked_count] from tinydevcrm.subscription_status where subscription = 'hook'), array[1, 0]::bigint[],
     'when it is accepted all that it carries is acknowledged');
@@ -188,7 +188,7 @@ select is(
 
 -- a long one is cut
 
-select tinydevcrm._accept_posts(pg_temp.hook('chat'), array(select delivery_id from posts));
+select tinydevcrm._accept_posts(array[pg_temp.hook('chat')], array(select delivery_id from posts));
 select tinydevcrm.refresh_matview('v1') from generate_series(1, 60);
 select pg_temp.pass('chat');
 select pg_temp.receive('chat');
@@ -199,7 +199,7 @@ select is(
 select is(
     (select body #>> '{events,49,event,id}' from posts), (select max(id)::text from tinydevcrm.matview_refresh_events),
     'the newest is the last');
-select tinydevcrm._accept_posts(pg_temp.hook('chat'), array(select delivery_id from posts));
+select tinydevcrm._accept_posts(array[pg_temp.hook('chat')], array(select delivery_id from posts));
 select is((select pending_count from tinydevcrm.subscription_status where subscription = 'chat'), 0::bigint, 'those left out are delivered too');
 
 -- retention

@@ -33,7 +33,7 @@ as $$
     done as materialized (
         select count(accepted) as count
           from tinydevcrm.subscriptions
-         cross join lateral tinydevcrm._accept_posts(subscriptions.id, array(select delivery_id from posts)) as accepted
+         cross join lateral tinydevcrm._accept_posts(array[subscriptions.id], array(select delivery_id from posts)) as accepted
          where subscriptions.name = post.name
     )
     select posts.body ->> 'message_id',

@@ -72,7 +72,7 @@ create function pg_temp.accept()
     returns void
     language sql
 as $$
-    select tinydevcrm._accept_posts(subscription_id, array(select delivery_id from posts))
+    select tinydevcrm._accept_posts(array[subscription_id], array(select delivery_id from posts))
       from tinydevcrm.webhooks
 $$;
 create function pg_temp.refuse(taken text[], is_final boolean)
@@ -228,7 +228,7 @@ select posts.*
 select is((select json_array_length(body -> 'events') from first_post), 3, 'gathers them');
 select tinydevcrm._refuse_post(subscription_id, delivery_id, null, 'later', null, early, '{c@example.com}')
   from tinydevcrm.webhooks, first_post;
-select tinydevcrm._accept_posts(subscription_id, array[delivery_id])
+select tinydevcrm._accept_posts(array[subscription_id], array[delivery_id])
   from tinydevcrm.webhooks, first_post;
 select is(
     (select count(*) from tinydevcrm.deliveries where state = 'acknowledged' and owner = '"Tap Ann"'::regrole), 3::bigint,

@@ -136,7 +136,7 @@ select pg_temp.receive(10);
 create temporary table back as
 select accepted.*
   from hook
- cross join lateral tinydevcrm._accept_posts(hook.id, array(select delivery_id from received)) as accepted;
+ cross join lateral tinydevcrm._accept_posts(array[hook.id], array(select delivery_id from received)) as accepted;
 select results_eq(
     'select down_since <= clock_timestamp(), waiting_count from back',
     $$ values (true, 8::bigint) $$, 'the first success says since when it was down, and what waits');
@@ -147,7 +147,7 @@ select is(
     (select array_agg(event_id order by event_id) from tinydevcrm.deliveries where acknowledged_at is null),
     'oldest first');
 select is_empty(
-    'select from hook, tinydevcrm._accept_posts(hook.id, array(select delivery_id from received))',
+    'select from hook, tinydevcrm._accept_posts(array[hook.id], array(select delivery_id from received))',
     'a further success says nothing');
 
 -- one bad message
@@ -178,7 +178,7 @@ select pg_temp.refuse(500);
 create temporary table bad as
 select delivery_id from received;
 select pg_temp.receive(1);
-select tinydevcrm._accept_posts(hook.id, array(select delivery_id from received)) from hook;
+select tinydevcrm._accept_posts(array[hook.id], array(select delivery_id from received)) from hook;
 select results_eq(
     'select attempts, visible_at > clock_timestamp() from tinydevcrm.deliveries join bad on id = delivery_id',
     $$ values (1, true) $$,

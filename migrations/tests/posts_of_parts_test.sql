@@ -50,7 +50,7 @@ create function pg_temp.accept(name text, ids bigint[])
     returns void
     language sql
 as $$
-    select tinydevcrm._accept_posts(pg_temp.sub(accept.name), accept.ids)
+    select tinydevcrm._accept_posts(array[pg_temp.sub(accept.name)], accept.ids)
 $$;
 create function pg_temp.add(id integer, owner_email text, manager text default null)
     returns text

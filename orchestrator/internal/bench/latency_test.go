@@ -67,7 +67,7 @@ func logEvents(t *testing.T, databaseURL string, logged lines) (stop func()) {
 		t.Fatal(err)
 	}
 	hub := listen.NewHub(db.Access{URL: databaseURL}, slog.New(slog.DiscardHandler))
-	wake, cancel := hub.Subscribe()
+	wake, cancel := hub.SubscribePromptly()
 	ctx, end := context.WithCancel(t.Context())
 	var group errgroup.Group
 	group.Go(func() error { return hub.Run(ctx) })

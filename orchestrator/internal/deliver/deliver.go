@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+	"golang.org/x/time/rate"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/retry"
@@ -24,6 +25,9 @@ const (
 	acknowledgeWithin = 5 * time.Second
 	// visibilityTimeout is when an event becomes visible to other workers after its worker has died.
 	visibilityTimeout = 30 * time.Second
+	// inVain and closeInVain bound wake-ups that find nothing: everyone who can log in can notify.
+	inVain      = 50 * time.Millisecond
+	closeInVain = 20
 )
 
 // An Event is an event that is notified: the row of tinydevcrm.matview_refresh_events.
@@ -93,14 +97,19 @@ func (w *Worker) Run(ctx context.Context, wake <-chan int64) error {
 	// A wake-up does not end a pause. Otherwise each event would cause an attempt while the database is away.
 	pauses := retry.NewPauses(pollAfter)
 	isAway := false
+	vain := rate.NewLimiter(rate.Every(inVain), closeInVain)
 	for {
-		err := w.drain(ctx)
+		hasFound, err := w.drain(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
 			isAway = false
 			pauses.Reset()
+			// What comes meanwhile is found together.
+			if !hasFound && vain.Wait(ctx) != nil {
+				return nil
+			}
 			if !waitFor(ctx, wake, nil, pollAfter) {
 				return nil
 			}
@@ -140,18 +149,20 @@ func waitFor(ctx context.Context, wake, also <-chan int64, pause time.Duration) 
 	return true
 }
 
-func (w *Worker) drain(ctx context.Context) error {
+// drain handles all events that are pending, and reports whether there were any.
+func (w *Worker) drain(ctx context.Context) (hasFound bool, err error) {
 	for {
 		ids, err := w.receive(ctx)
 		if err != nil {
-			return err
+			return hasFound, err
 		}
 		w.pulse.beat()
+		hasFound = hasFound || len(ids) > 0
 		if err := w.acknowledge(ctx, ids); err != nil {
-			return err
+			return hasFound, err
 		}
 		if len(ids) < batchSize {
-			return nil
+			return hasFound, nil
 		}
 	}
 }
@@ -205,6 +216,12 @@ func (w *Worker) receive(ctx context.Context) ([]int64, error) {
 	return ids, nil
 }
 
+// acknowledgeEvents does not wait for the disk either: other commits would wait for that, and a crash that undoes it has
+// the event delivered again.
+const acknowledgeEvents = `
+	select tinydevcrm.acknowledge_events($1)
+	 where set_config('synchronous_commit', 'off', true) = 'off'`
+
 func (w *Worker) acknowledge(ctx context.Context, ids []int64) error {
 	if len(ids) == 0 {
 		return nil
@@ -212,7 +229,7 @@ func (w *Worker) acknowledge(ctx context.Context, ids []int64) error {
 	// What has been handled is acknowledged even while the program ends.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acknowledgeWithin)
 	defer cancel()
-	if _, err := w.pool.ExecContext(ctx, "select tinydevcrm.acknowledge_events($1)", pq.Array(ids)); err != nil {
+	if _, err := w.pool.ExecContext(ctx, acknowledgeEvents, pq.Array(ids)); err != nil {
 		return fmt.Errorf("acknowledge events: %w", err)
 	}
 	for _, id := range ids {

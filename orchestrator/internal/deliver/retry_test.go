@@ -25,8 +25,8 @@ const (
 		    returns table (subscription_id bigint, name text, owner oid) language plpgsql as
 		$$ begin perform nextval('public.attempts'); raise exception 'no'; end $$`
 	postsFail = `
-		create or replace function tinydevcrm._receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval, run_length integer default null)
-		    returns table (delivery_id bigint, matview_id bigint, message_id text, body json, url text, secrets text[], early interval, format text, headers jsonb) language plpgsql as
+		create or replace function tinydevcrm._receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval, run_length integer default null, shares_bodies boolean default false)
+		    returns table (delivery_id bigint, matview_id bigint, message_id text, body json, url text, secrets text[], early interval, format text, headers jsonb, event_id bigint) language plpgsql as
 		$$ begin perform nextval('public.attempts'); %s end $$`
 )
 

@@ -12,7 +12,6 @@ import (
 	"github.com/lib/pq"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/retry"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
 )
@@ -24,10 +23,14 @@ type service struct {
 	// ctx ends when no further post starts, posting when those that run are cut off.
 	ctx, posting context.Context
 
-	// held are the runs that were received, lanes those of them that are being posted. More are held than posted, so
-	// that no lane waits for the database. The end of each sends a signal.
-	held, lanes, ended chan struct{}
-	runLength          atomic.Int64
+	flow *flow
+	// held counts the deliveries of the runs that were received and are not recorded yet. More are held than posted, so
+	// that no post waits for the database. The end of each run sends a signal.
+	held      atomic.Int64
+	ended     chan struct{}
+	runLength atomic.Int64
+	// isAlone is whether it receives by a statement of its own. Webhooks.mu guards it.
+	isAlone bool
 	// stoppedAt is when the endpoint was not to get anything more: what was received before is not posted.
 	stoppedAt atomic.Pointer[time.Time]
 	// delivered counts what was accepted since the endpoint is back; isBack says that it was down.
@@ -41,11 +44,10 @@ func newService(w *Webhooks, e endpoint, ctx, posting context.Context) *service 
 		endpoint: e,
 		ctx:      ctx,
 		posting:  posting,
-		held:     make(chan struct{}, 2*perEndpoint),
-		lanes:    make(chan struct{}, perEndpoint),
+		flow:     newFlow(func() bool { return w.takeFurther(e.owner) }, func() { w.giveFurther(e.owner) }),
 		ended:    make(chan struct{}, 1),
 	}
-	s.runLength.Store(1)
+	s.runLength.Store(firstRun)
 	return s
 }
 
@@ -59,20 +61,20 @@ func (s *service) run(more <-chan struct{}) (hasServed bool, err error) {
 		}
 	}()
 	for s.ctx.Err() == nil {
-		runs, err := s.receive()
+		runs, err := s.receiveRuns()
 		if err != nil {
 			return hasServed, err
 		}
 		hasServed = hasServed || len(runs) > 0
 		received := time.Now()
 		for _, run := range runs {
-			s.held <- struct{}{}
+			s.held.Add(int64(len(run)))
 			group.Go(func() error {
-				defer s.leave()
+				defer s.leave(len(run))
 				return s.postRun(run, received)
 			})
 		}
-		if len(runs) == 0 && len(s.held) == 0 {
+		if len(runs) == 0 && s.held.Load() == 0 {
 			return hasServed, nil
 		}
 		s.awaitRoom(more)
@@ -80,65 +82,48 @@ func (s *service) run(more <-chan struct{}) (hasServed bool, err error) {
 	return hasServed, nil
 }
 
-func (s *service) leave() {
-	<-s.held
+func (s *service) leave(count int) {
+	s.held.Add(int64(-count))
 	select {
 	case s.ended <- struct{}{}:
 	default:
 	}
 }
 
-// awaitRoom waits until a run has ended, or until more is due and there is room for it.
+// awaitRoom waits until a run has ended, or until more is due and there is room for it. Runs that end together are
+// followed by those of one statement.
 func (s *service) awaitRoom(more <-chan struct{}) {
-	if len(s.held) == cap(s.held) {
+	before := s.held.Load()
+	if room, _ := s.flow.room(); before >= room {
 		more = nil
 	}
 	select {
 	case <-s.ended:
 	case <-more:
 	case <-s.ctx.Done():
+		return
+	}
+	others := time.NewTimer(gatherRunsWithin)
+	defer others.Stop()
+	for s.held.Load() > before/2 {
+		select {
+		case <-s.ended:
+		case <-others.C:
+			return
+		}
 	}
 }
 
-// A post is a delivery that is being posted to an endpoint.
-type post struct {
-	deliveryID, matviewID int64
-	to                    webhook.Endpoint
-	message               webhook.Message
-	isTooLong             bool
-	// early is by how many seconds it precedes its own retry, because it probes an endpoint that is down.
-	early float64
-}
-
-func (p *post) fields() []any {
-	return []any{&p.deliveryID, &p.matviewID, &p.message.ID, &p.message.Body, &p.isTooLong, &p.to.URL, pq.Array(&p.to.Secrets), &p.early,
-		&p.to.Format, db.JSON(&p.to.Headers)}
-}
-
-// receivePosts leaves out the body of a message that is too long, and those beyond what is received at once.
-const receivePosts = `
-	select delivery_id, matview_id, message_id,
-	       case when length <= $5 and sum(length) over (order by place) <= $6 then body end,
-	       length > $5, url, secrets, extract(epoch from early)::double precision, format, headers
-	  from tinydevcrm._receive_posts($1, $2, make_interval(secs => $3), $4) with ordinality as posts
-	           (delivery_id, matview_id, message_id, body, url, secrets, early, format, headers, place)
-	 cross join lateral octet_length(body::text) as length
-	 order by place`
-
-// receive receives runs, each the next deliveries of one view in order: none while the owner has used their share of
+// receiveRuns receives runs, each the next deliveries of one view in order: none while the owner has used their share of
 // the bytes, or while as many as possible are held.
-func (s *service) receive() ([][]post, error) {
-	length, free := s.runLength.Load(), int64(cap(s.held)-len(s.held))
-	if free == 0 {
+func (s *service) receiveRuns() ([][]post, error) {
+	length := s.runLength.Load()
+	room, most := s.flow.room()
+	free := room - s.held.Load()
+	if free <= 0 {
 		return nil, nil
 	}
-	s.receiving <- struct{}{}
-	defer func() { <-s.receiving }()
-	if !s.hasRoom(s.owner) {
-		return nil, nil
-	}
-	posts, err := db.Collect(s.ctx, s.pool, "receive deliveries", (*post).fields, receivePosts,
-		s.subscriptionID, free*length, postTimeout.Seconds(), length, maxBody, maxReceived)
+	posts, err := s.receive(s, free, min(length, most))
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +131,6 @@ func (s *service) receive() ([][]post, error) {
 	var runs [][]post
 	places := make(map[int64]int)
 	for _, p := range posts {
-		s.carry(s.owner, len(p.message.Body))
 		place, isKnown := places[p.matviewID]
 		if !isKnown {
 			place = len(runs)
@@ -167,30 +151,11 @@ func (s *service) postRun(run []post, received time.Time) error {
 	}
 	defer s.carry(s.owner, -bytes)
 
-	accepted := make(chan int64, len(run))
-	var group errgroup.Group
-	group.Go(func() error { return s.acknowledge(accepted) })
-	var failure error
-	posted := 0
-	s.lanes <- struct{}{}
-	for _, p := range run {
-		isCut := p.message.Body == nil && !p.isTooLong
-		if isCut || !s.mayPost(received) {
-			break
-		}
-		if time.Since(received) > startWithin {
-			s.runLength.Store(max(1, int64(posted)))
-			break
-		}
-		if failure = s.attempt(p); failure != nil {
-			break
-		}
-		accepted <- p.deliveryID
-		posted++
-	}
-	<-s.lanes
-	close(accepted)
-	err := group.Wait()
+	var accepted recording
+	s.flow.enter()
+	posted, failure := s.postEach(run, received, &accepted)
+	s.flow.leave()
+	err := accepted.wait()
 
 	rest := run[posted:]
 	var refusal *webhook.Refusal
@@ -210,6 +175,30 @@ func (s *service) postRun(run []post, received time.Time) error {
 	return errors.Join(failure, s.giveBack(rest))
 }
 
+// postEach returns how many posts were accepted, and why the next one was not.
+func (s *service) postEach(run []post, received time.Time, accepted *recording) (posted int, failure error) {
+	began := time.Now()
+	for _, p := range run {
+		isCut := p.message.Body == nil && !p.isTooLong
+		if isCut || !s.mayPost(received) {
+			break
+		}
+		if time.Since(received) > startWithin {
+			s.runLength.Store(max(1, int64(posted)))
+			break
+		}
+		if failure = s.attempt(p); failure != nil {
+			break
+		}
+		s.accept(s, p.deliveryID, accepted)
+		posted++
+	}
+	if time.Since(began) > runWithin {
+		s.runLength.Store(max(1, int64(posted/2)))
+	}
+	return posted, failure
+}
+
 // mayPost reports whether what was received then may still be posted.
 func (s *service) mayPost(received time.Time) bool {
 	stoppedAt := s.stoppedAt.Load()
@@ -223,57 +212,18 @@ func (s *service) attempt(p post) error {
 			Reason: fmt.Sprintf("the message is longer than %d bytes", maxBody),
 		}
 	}
-	return s.post(s.posting, p.to, p.message)
+	p.to.Owner = s.owner
+	began := time.Now()
+	failure := s.post(s.posting, p.to, p.message)
+	s.flow.note(failure, began)
+	return failure
 }
 
-// acknowledge acknowledges what was accepted, several at once, until the channel is closed.
-func (s *service) acknowledge(accepted <-chan int64) error {
-	var err error
-	for id := range accepted {
-		ids := collect(id, accepted)
-		if err == nil {
-			err = s.accept(ids)
-		}
-	}
-	return err
-}
-
-// collect takes what comes within acknowledgeAfter.
-func collect(id int64, more <-chan int64) []int64 {
-	ids := []int64{id}
-	timer := time.NewTimer(acknowledgeAfter)
-	defer timer.Stop()
-	for {
-		select {
-		case id, isOpen := <-more:
-			if !isOpen {
-				return ids
-			}
-			ids = append(ids, id)
-		case <-timer.C:
-			return ids
-		}
-	}
-}
-
-func (s *service) accept(ids []int64) error {
-	var downSince time.Time
-	var waiting int64
-	err := s.record("acknowledge deliveries", func(ctx context.Context) error {
-		return s.pool.QueryRowContext(ctx,
-			"select down_since, waiting_count from tinydevcrm._accept_posts($1, $2)",
-			s.subscriptionID, pq.Array(ids)).Scan(&downSince, &waiting)
-	})
-	switch {
-	case err == nil:
-		s.isBack.Store(true)
-		s.logger.Info("webhook endpoint is back; what waits for it is delivered now", "subscription", s.name,
-			"down_since", downSince, "pending", waiting)
-	case !errors.Is(err, sql.ErrNoRows):
-		return err
-	}
-	s.delivered.Add(int64(len(ids)))
-	return nil
+// comeBack notes that the endpoint was down until now.
+func (s *service) comeBack(downSince time.Time, waiting int64) {
+	s.isBack.Store(true)
+	s.logger.Info("webhook endpoint is back; what waits for it is delivered now", "subscription", s.name,
+		"down_since", downSince, "pending", waiting)
 }
 
 // refuse records the refusal of a post. SQL decides what follows from it.

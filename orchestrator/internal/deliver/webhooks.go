@@ -15,11 +15,14 @@ import (
 )
 
 const (
-	// perEndpoint is how many requests to one endpoint run at once, each of another view.
-	perEndpoint = 4
-	// longestRun is how many deliveries of one view are received at once. The first run has one, and each is
-	// twice as long as the last, as long as the endpoint accepts them.
-	longestRun = 64
+	// firstRun is how many deliveries of one view are received at once at first. Each run is twice as long as the last,
+	// up to longestRun, as long as the endpoint accepts them and one takes no longer than runWithin. After a refusal it
+	// begins with one.
+	firstRun   = 8
+	longestRun = 256
+	runWithin  = 2 * time.Second
+	// gatherRunsWithin is how long the end of a run waits for others.
+	gatherRunsWithin = 5 * time.Millisecond
 	// maxEndpoints is how many endpoints are served at once, shared among their owners. One that hangs takes
 	// no more than its own place.
 	maxEndpoints = 512
@@ -37,8 +40,6 @@ const (
 	// within startWithin, which bounds how long posts go on after a pause of the subscription.
 	postTimeout = time.Minute
 	startWithin = 10 * time.Second
-	// acknowledgeAfter is how long accepted deliveries are collected that are acknowledged together.
-	acknowledgeAfter = 50 * time.Millisecond
 	// forgetAfter is longer than the time from the end of a pause to the next attempt.
 	forgetAfter = time.Minute
 	// drainWithin is how long running posts may take once the program ends.
@@ -63,8 +64,13 @@ type Webhooks struct {
 	busy map[int64]chan struct{}
 	// places are the shares of endpoints that are being served, bytes those of messages in progress.
 	places, bytes shares
-	// receiving bounds how many receive messages at once. Messages are counted in bytes only after that.
-	receiving chan struct{}
+	// further are the shares of posts that run besides the first one of each endpoint.
+	further shares
+	// demands are the endpoints that wait to receive. receiving is by how many statements they do that at once, at most
+	// maxReceiving: messages are counted in bytes only after that.
+	demands   []*demand
+	receiving int
+	answers   answers
 	// backingOff are endpoints that wait before they are served again: serving them failed, or they had nothing
 	// due after all.
 	backingOff map[int64]*backoff
@@ -91,7 +97,8 @@ func NewWebhooks(pool *sql.DB, post PostFunc, logger *slog.Logger) *Webhooks {
 		busy:       make(map[int64]chan struct{}),
 		places:     newShares(maxEndpoints),
 		bytes:      newShares(maxBytes),
-		receiving:  make(chan struct{}, maxReceiving),
+		further:    newShares(maxFurther),
+		answers:    answers{more: make(chan struct{}, 1)},
 		backingOff: make(map[int64]*backoff),
 	}
 }
@@ -211,10 +218,21 @@ func (w *Webhooks) release(e endpoint, hasServed bool) {
 	}
 }
 
-func (w *Webhooks) hasRoom(owner int64) bool {
+// takeFurther takes a place of a post besides the first one of an endpoint, if the owner has any left.
+func (w *Webhooks) takeFurther(owner int64) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.bytes.hasRoom(owner)
+	if !w.further.hasRoom(owner) {
+		return false
+	}
+	w.further.add(owner, 1)
+	return true
+}
+
+func (w *Webhooks) giveFurther(owner int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.further.add(owner, -1)
 }
 
 func (w *Webhooks) carry(owner int64, bytes int) {

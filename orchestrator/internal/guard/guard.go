@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"code.dny.dev/ssrf"
@@ -33,6 +34,7 @@ type Network struct {
 	proxy         func(*http.Request) (*url.URL, error)
 	proxied       *http.Transport
 	connectWithin time.Duration
+	open          *atomic.Int64
 }
 
 // A ProxyError is why the proxy does not help, in words.
@@ -54,12 +56,14 @@ func New(allowed []netip.Prefix, connectWithin time.Duration) *Network {
 	// Control sees the address of the connection, so a name that resolves to another address the second time
 	// cannot bypass the check.
 	dialer := &net.Dialer{Timeout: connectWithin, Control: guard.Safe}
+	open := new(atomic.Int64)
 	return &Network{
 		guard:         guard,
 		connectWithin: connectWithin,
+		open:          open,
 		// It uses no proxy unless UseProxy is called, because a proxy makes the connection without this check.
 		Transport: &http.Transport{
-			DialContext:            dialer.DialContext,
+			DialContext:            counted(open, dialer.DialContext),
 			TLSHandshakeTimeout:    connectWithin,
 			MaxResponseHeaderBytes: headerLimit,
 			MaxIdleConns:           maxIdle,
@@ -94,7 +98,7 @@ func (n *Network) UseProxy(proxy func(*http.Request) (*url.URL, error)) {
 	n.proxy, n.proxied = proxy, n.Transport.Clone()
 	n.proxied.Proxy = proxy
 	// The proxy itself is usually at a private address.
-	n.proxied.DialContext = (&net.Dialer{Timeout: n.connectWithin}).DialContext
+	n.proxied.DialContext = counted(n.open, (&net.Dialer{Timeout: n.connectWithin}).DialContext)
 	n.proxied.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
 		if answer.StatusCode == http.StatusOK {
 			return nil

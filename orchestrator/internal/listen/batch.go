@@ -10,7 +10,7 @@ import (
 
 const (
 	// apart is the time between batches once several have come in quick succession. Everyone who can log in
-	// can notify, and each batch makes every page, the log and the webhooks query the database once.
+	// can notify, and each batch makes every page and the webhooks query the database once.
 	apart      = 50 * time.Millisecond
 	closeByNow = 20
 )

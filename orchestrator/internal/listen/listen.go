@@ -43,7 +43,8 @@ type Hub struct {
 	hasListened bool
 	reconnects  int64
 	hasEnded    bool
-	subscribers map[chan int64]struct{}
+	// subscribers are the channels, each with whether it is prompt.
+	subscribers map[chan int64]bool
 	// changes gets a signal when a watched table has changed, or may have.
 	changes chan struct{}
 	// probe is the payload that is awaited, and arrived is closed when it arrives.
@@ -57,7 +58,7 @@ type Hub struct {
 
 // NewHub returns a Hub for a database. Run starts it.
 func NewHub(access db.Access, logger *slog.Logger) *Hub {
-	return &Hub{access: access, logger: logger, subscribers: make(map[chan int64]struct{}), changes: make(chan struct{}, 1)}
+	return &Hub{access: access, logger: logger, subscribers: make(map[chan int64]bool), changes: make(chan struct{}, 1)}
 }
 
 // Run listens until ctx ends, and then closes the Hub.
@@ -111,6 +112,7 @@ func (h *Hub) listen(ctx context.Context, url string, p *pace) error {
 	}
 	h.setListening(true)
 	// Subscribers that drained earlier may have missed events of the meantime.
+	h.publishPromptly(Missed)
 	h.publish(Missed)
 	h.signalChange()
 
@@ -126,6 +128,7 @@ func (h *Hub) listen(ctx context.Context, url string, p *pace) error {
 				return nil
 			}
 			if id, isOurs := h.read(notification); isOurs {
+				h.publishPromptly(id)
 				gathered.add(id)
 			}
 		case <-gathered.isDue():
@@ -210,14 +213,20 @@ func (h *Hub) Close() {
 }
 
 // Subscribe returns a channel of event ids, or Missed, and a function that ends the subscription.
-func (h *Hub) Subscribe() (ids <-chan int64, cancel func()) {
+func (h *Hub) Subscribe() (ids <-chan int64, cancel func()) { return h.subscribe(false) }
+
+// SubscribePromptly is Subscribe for who bounds how often wake-ups in vain cost something: each notification comes at once,
+// however many there are.
+func (h *Hub) SubscribePromptly() (ids <-chan int64, cancel func()) { return h.subscribe(true) }
+
+func (h *Hub) subscribe(isPrompt bool) (ids <-chan int64, cancel func()) {
 	subscriber := make(chan int64, backlog)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.hasEnded {
 		close(subscriber)
 	} else {
-		h.subscribers[subscriber] = struct{}{}
+		h.subscribers[subscriber] = isPrompt
 	}
 	return subscriber, func() {
 		h.mu.Lock()
@@ -238,10 +247,17 @@ func (h *Hub) signalChange() {
 }
 
 // publish never blocks: a subscriber whose backlog is full finds Missed in it instead.
-func (h *Hub) publish(ids ...int64) {
+func (h *Hub) publish(ids ...int64) { h.offerAll(false, ids...) }
+
+func (h *Hub) publishPromptly(ids ...int64) { h.offerAll(true, ids...) }
+
+func (h *Hub) offerAll(promptly bool, ids ...int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for subscriber := range h.subscribers {
+	for subscriber, isPrompt := range h.subscribers {
+		if isPrompt != promptly {
+			continue
+		}
 		for _, id := range ids {
 			offer(subscriber, id)
 		}

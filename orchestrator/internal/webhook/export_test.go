@@ -19,4 +19,7 @@ func (c *Client) WithRoots(roots *x509.CertPool) *Client {
 }
 
 // Close lets the servers of a test end.
-func (c *Client) Close() { c.network.Transport.CloseIdleConnections() }
+func (c *Client) Close() { c.owners.closeIdle() }
+
+// Open is how many connections are open.
+func (c *Client) Open() int64 { return c.network.Open() }

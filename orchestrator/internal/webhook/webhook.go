@@ -24,9 +24,10 @@ const (
 	attemptWithin = 15 * time.Second
 	connectWithin = 5 * time.Second
 	maxRedirects  = 3
-	// bodyLimit is how much of an answer is read. For most answers that is all, so that the connection can be
-	// reused. A connection with a longer answer is closed.
+	// bodyLimit is how much of an answer is of use.
 	bodyLimit = 4 << 10
+	// drainLimit is how much more is read of a longer answer, so that its connection can be reused too.
+	drainLimit = 60 << 10
 )
 
 // A Message is what an endpoint receives. A retry keeps the ID, by which the endpoint recognizes it; the
@@ -46,6 +47,8 @@ type Endpoint struct {
 	Headers map[string]string
 	// Format is a row of tinydevcrm.webhook_formats: how the receiver wants its messages.
 	Format string
+	// Owner has connections of their own.
+	Owner int64
 }
 
 // An Answer is what an endpoint answers, with the start of its body.
@@ -59,7 +62,8 @@ type Answer struct {
 type Client struct {
 	network       *guard.Network
 	attemptWithin time.Duration
-	connectWithin time.Duration
+	// owners have connections of their own.
+	owners owners
 }
 
 // NewClient returns a Client that connects to public addresses, and to those of the allowed prefixes.
@@ -68,7 +72,9 @@ func NewClient(allowed []netip.Prefix) *Client {
 }
 
 func newClient(allowed []netip.Prefix, attemptWithin, connectWithin time.Duration) *Client {
-	return &Client{guard.New(allowed, connectWithin), attemptWithin, connectWithin}
+	network := guard.New(allowed, connectWithin)
+	keepConnections(network.Transport)
+	return &Client{network: network, attemptWithin: attemptWithin, owners: owners{of: make(map[int64]*ownNetwork)}}
 }
 
 // UseProxy has the Client send through a proxy: see guard.Network.
@@ -110,6 +116,8 @@ func (c *Client) post(ctx context.Context, endpoint Endpoint, message Message) (
 
 	attempt, cancel := context.WithTimeout(ctx, c.attemptWithin)
 	defer cancel()
+	network, release := c.owners.take(endpoint.Owner, c.network)
+	defer release()
 	own := target.Host
 	for range 1 + maxRedirects {
 		request, err := http.NewRequestWithContext(attempt, http.MethodPost, target.String(), bytes.NewReader(message.Body))
@@ -126,7 +134,7 @@ func (c *Client) post(ctx context.Context, endpoint Endpoint, message Message) (
 		}
 		// Not http.Client: it follows redirects that drop the body, and sends the whole URL of the last host
 		// to the next one.
-		response, err := c.network.RoundTrip(request)
+		response, err := network.RoundTrip(request)
 		if err != nil {
 			return nil, c.explain(ctx, attempt, err)
 		}
@@ -206,6 +214,7 @@ func read(response *http.Response) []byte {
 		return nil
 	}
 	body, _ := io.ReadAll(io.LimitReader(response.Body, bodyLimit))
+	_, _ = io.CopyN(io.Discard, response.Body, drainLimit)
 	if encoding := response.Header.Get("Content-Encoding"); !strings.EqualFold(encoding, "gzip") {
 		return body
 	}
