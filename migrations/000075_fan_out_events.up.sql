@@ -2,37 +2,40 @@
 
 create function tinydevcrm._list_event_readers(owner regrole)
     returns setof regrole
-    language sql
+    language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
-    -- From owner to owner in the index: one may have ten thousand subscriptions.
-    with recursive owners (owner) as (
-        (
-            select subscriptions.owner
-              from tinydevcrm.subscriptions
-             order by subscriptions.owner::oid
-             limit 1
+begin
+    return query
+        -- From owner to owner in the index: one may have ten thousand subscriptions.
+        with recursive owners (owner) as (
+            (
+                select subscriptions.owner
+                  from tinydevcrm.subscriptions
+                 order by subscriptions.owner::oid
+                 limit 1
+            )
+            union all
+            select (
+                       select subscriptions.owner
+                         from tinydevcrm.subscriptions
+                        where subscriptions.owner::oid > owners.owner::oid
+                        order by subscriptions.owner::oid
+                        limit 1
+                   )
+              from owners
+             where owners.owner is not null
         )
-        union all
-        select (
-                   select subscriptions.owner
-                     from tinydevcrm.subscriptions
-                    where subscriptions.owner::oid > owners.owner::oid
-                    order by subscriptions.owner::oid
-                    limit 1
-               )
+        select owners.owner
           from owners
-         where owners.owner is not null
-    )
-    select owners.owner
-      from owners
-     where owners.owner <> _list_event_readers.owner
-       and (
-           pg_has_role(owners.owner, _list_event_readers.owner, 'usage')
-           or pg_has_role(owners.owner, 'tinydevcrm_orchestrator', 'usage')
-           or pg_has_role(owners.owner, 'tinydevcrm_admin', 'usage')
-       )
+         where owners.owner <> _list_event_readers.owner
+           and (
+               pg_has_role(owners.owner, _list_event_readers.owner, 'usage')
+               or pg_has_role(owners.owner, 'tinydevcrm_orchestrator', 'usage')
+               or pg_has_role(owners.owner, 'tinydevcrm_admin', 'usage')
+           );
+end
 $$;
 
 comment on function tinydevcrm._list_event_readers(regrole) is
