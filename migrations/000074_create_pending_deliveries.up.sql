@@ -107,8 +107,7 @@ begin
                       and queue.row_number = ended.row_number
                     limit 1
                 ) as place
-                where tg_op = 'DELETE'
-                   or ended.state <> 'pending'
+                where ended.state <> 'pending'
            ));
 
     return null;
@@ -116,8 +115,8 @@ end
 $$;
 
 comment on function tinydevcrm._deliveries_dequeue() is
-    'Removes deliveries from the queue that are acknowledged, parked or gone. Security definer: as '
-    'for tinydevcrm._deliveries_enqueue().';
+    'Removes deliveries from the queue that are acknowledged or parked. Security definer: as for '
+    'tinydevcrm._deliveries_enqueue().';
 
 -- One statement for all rows: a trigger for each row would cost as much as the acknowledgement.
 create trigger _500_dequeue
@@ -126,11 +125,35 @@ create trigger _500_dequeue
     for each statement
     execute function tinydevcrm._deliveries_dequeue();
 
-create trigger _500_dequeue_deleted
+create function tinydevcrm._deliveries_remove()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete
+      from tinydevcrm.pending_deliveries
+     where pending_deliveries.subscription_id = old.subscription_id
+       and pending_deliveries.matview_id = old.matview_id
+       and pending_deliveries.event_id = old.event_id
+       and pending_deliveries.row_number = old.row_number;
+
+    return null;
+end
+$$;
+
+comment on function tinydevcrm._deliveries_remove() is
+    'Removes a pending delivery that is gone from the queue. Security definer: as for '
+    'tinydevcrm._deliveries_enqueue().';
+
+-- For each row: with a transition table, Postgres 12.3 crashes when a foreign key deletes.
+create trigger _500_remove
     after delete on tinydevcrm.deliveries
-    referencing old table as ended
-    for each statement
-    execute function tinydevcrm._deliveries_dequeue();
+    for each row
+    when (old.state = 'pending')
+    execute function tinydevcrm._deliveries_remove();
 
 create function tinydevcrm._deliveries_requeue()
     returns trigger
@@ -163,5 +186,6 @@ create trigger _400_requeue
 revoke execute on function
     tinydevcrm._deliveries_enqueue(),
     tinydevcrm._deliveries_dequeue(),
+    tinydevcrm._deliveries_remove(),
     tinydevcrm._deliveries_requeue()
 from public;

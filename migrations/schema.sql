@@ -2124,9 +2124,9 @@ table deliveries
     trigger _200_redeliver before update of is_redelivered: _deliveries_redeliver()
     trigger _400_requeue after update: _deliveries_requeue()
     trigger _500_dequeue after update: _deliveries_dequeue()
-    trigger _500_dequeue_deleted after delete: _deliveries_dequeue()
     trigger _500_enqueue after insert: _deliveries_enqueue()
     trigger _500_lead after update: _deliveries_lead()
+    trigger _500_remove after delete: _deliveries_remove()
     trigger _600_gather after update of is_gathered: _deliveries_gather()
     trigger _610_release after delete: _deliveries_release()
 
@@ -2163,7 +2163,10 @@ function _deliveries_enqueue() returns trigger
     -- Adds new deliveries to the queue.
 
 function _deliveries_dequeue() returns trigger
-    -- Removes deliveries from the queue that are acknowledged, parked or gone.
+    -- Removes deliveries from the queue that are acknowledged or parked.
+
+function _deliveries_remove() returns trigger
+    -- Removes a pending delivery that is gone from the queue.
 
 function _deliveries_requeue() returns trigger
     -- Puts a delivery back into the queue, or gives it its new number there.
