@@ -109,6 +109,16 @@ begin
                 ) as place
                 where tg_op = 'DELETE'
                    or ended.state <> 'pending'
+                  and (
+                      ended.leader_event_id is null
+                      -- The trigger of the one that carries it may have made it pending since.
+                      or not exists (
+                          select
+                            from tinydevcrm.deliveries
+                           where deliveries.id = ended.id
+                             and deliveries.state = 'pending'
+                      )
+                  )
            ));
 
     return null;
@@ -140,6 +150,18 @@ create function tinydevcrm._deliveries_requeue()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- The trigger of the one that carries it may have ended it since.
+    if new.leader_event_id is not null
+       and not exists (
+           select
+             from tinydevcrm.deliveries
+            where deliveries.id = new.id
+              and deliveries.state = 'pending'
+       )
+    then
+        return null;
+    end if;
+
     insert into tinydevcrm.pending_deliveries (
                subscription_id, matview_id, event_id, row_number, delivery_id, owner)
     values (new.subscription_id, new.matview_id, new.event_id, new.row_number, new.id, new.owner)
