@@ -187,10 +187,16 @@ func TestEachViewIsReceivedInOrder(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	// Half of the events wait, so that batches have several of a view.
+	for view := range views {
+		if err := writeEvents(ctx, pool, fmt.Sprintf("v%d", view), each/2); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var group sync.WaitGroup
 	for writer := range writers {
 		group.Go(func() {
-			for range each / 2 {
+			for range each / 4 {
 				// One writer for each view, so its events commit in the order of their ids.
 				for view := writer; view < views; view += writers {
 					if err := writeEvents(ctx, pool, fmt.Sprintf("v%d", view), 2); err != nil {
@@ -218,7 +224,7 @@ func TestEachViewIsReceivedInOrder(t *testing.T) {
 			_, _ = pool.ExecContext(ctx, `
 				begin;
 				select from tinydevcrm.deliveries
-				 where id in (select delivery_id from tinydevcrm.pending_deliveries where random() < 0.1 limit 5) for update skip locked;
+				 where id in (select delivery_id from tinydevcrm.pending_deliveries where random() < 0.2 limit 50) for update skip locked;
 				select pg_sleep(0.01);
 				rollback`)
 			_, _ = pool.ExecContext(ctx, "select tinydevcrm._make_waiting_due(id) from tinydevcrm.subscriptions")
@@ -231,7 +237,7 @@ func TestEachViewIsReceivedInOrder(t *testing.T) {
 	cancel()
 	working.Wait()
 	for view, ids := range h.order {
-		if len(ids) != each/2*2 || !slices.IsSorted(ids) {
+		if len(ids) != each || !slices.IsSorted(ids) {
 			t.Errorf("%s: %d events, want %d in order: %v", view, len(ids), each, ids)
 		}
 	}
