@@ -95,7 +95,7 @@ comment on function tinydevcrm._deliveries_gather() is
 create trigger _600_gather
     after update of is_gathered on tinydevcrm.deliveries
     for each row
-    when (new.is_gathered)
+    when (new.is_gathered and new.state = 'pending')
     execute function tinydevcrm._deliveries_gather();
 
 create function tinydevcrm._deliveries_release()

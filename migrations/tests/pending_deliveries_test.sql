@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(14);
+select plan(15);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -105,6 +105,24 @@ update tinydevcrm.deliveries set state = case state when 'pending' then 'acknowl
 select is(pg_temp.pending('hook'), '', 'and a statement that changes both both ways leaves neither');
 select tinydevcrm.replay_events('hook', '-infinity');
 select is(pg_temp.pending('hook'), 'v1 v2', 'a replay brings both back');
+
+-- One that has ended carries nothing: what it carried would never be received.
+savepoint before;
+update tinydevcrm.deliveries set is_redelivered = true where leader_event_id is not null;
+update tinydevcrm.deliveries set leader_event_id = null, hidden_for = '0';
+update tinydevcrm.deliveries set is_gathered = true, state = 'acknowledged'
+ where id = (
+           select deliveries.id
+             from tinydevcrm.deliveries
+             join tinydevcrm.subscriptions on subscriptions.id = deliveries.subscription_id
+            where subscriptions.name = 'hook'
+            order by deliveries.event_id
+            limit 1
+       );
+select is_empty(
+    $$ select from tinydevcrm.deliveries where state = 'pending' and visible_at = 'infinity' $$,
+    'one that ends and gathers in one statement carries nothing');
+rollback to savepoint before;
 
 -- what is removed
 
