@@ -17,13 +17,19 @@ create function tinydevcrm._lock_due_deliveries(
 as $$
 declare
     v_places     tid[];
+    v_found      tid[];
     v_head_limit integer;
+    v_run_length integer;
     v_head_count bigint;
     v_ids        bigint[];
     v_views      bigint[];
 begin
-    -- Mostly the views of a few heads fill a batch.
-    foreach v_head_limit in array array[10, _lock_due_deliveries.batch_size + 100] loop
+    -- Mostly the views of a few heads fill a batch. When what waits behind them is locked or not due,
+    -- the last pass takes the heads alone, or those of other views would be left out.
+    for v_pass in 1 .. 3 loop
+        v_head_limit := case when v_pass = 1 then 10 else _lock_due_deliveries.batch_size + 100 end;
+        v_run_length := case when v_pass < 3 then _lock_due_deliveries.run_length else 1 end;
+
         -- Who locks a head has its view, so a head is locked before those behind it.
         with due as (
             select heads.*
@@ -52,7 +58,7 @@ begin
                    and pending.matview_id = head.matview_id
                    and pending.event_id >= head.event_id
                  order by pending.event_id, pending.row_number
-                 limit _lock_due_deliveries.run_length
+                 limit v_run_length
              ) as run
              limit _lock_due_deliveries.batch_size
         )
@@ -83,12 +89,17 @@ begin
         )
         -- Not those behind one that another worker or transaction has.
         select array_agg(judged.place)
-          into v_places
+          into v_found
           from judged
          where judged.is_next;
 
+        if v_places is null or cardinality(v_found) > cardinality(v_places) then
+            v_places := v_found;
+        end if;
+
         exit when cardinality(v_places) >= _lock_due_deliveries.batch_size
-               or v_head_count < v_head_limit;
+               or v_head_count < v_head_limit
+                  and coalesce(cardinality(v_ids), 0) < _lock_due_deliveries.batch_size;
     end loop;
 
     return v_places;

@@ -2,8 +2,14 @@
 -- minute. The oldest delivery leads, and carries the others, as with a group of failures: see
 -- tinydevcrm.deliveries.leader_event_id.
 
+-- Not added with its default: Postgres 12 before 12.7, and 13 before 13.3, crashes when the triggers of
+-- the queue get rows that a cascade has removed from a table with such a column.
 alter table tinydevcrm.deliveries
-    add column is_gathered boolean not null default false;
+    add column is_gathered boolean;
+
+alter table tinydevcrm.deliveries
+    alter column is_gathered set default false,
+    alter column is_gathered set not null;
 
 comment on column tinydevcrm.deliveries.is_gathered is
     'Set to let it carry all other deliveries of its subscription that are due: see '
@@ -95,7 +101,7 @@ comment on function tinydevcrm._deliveries_gather() is
 create trigger _600_gather
     after update of is_gathered on tinydevcrm.deliveries
     for each row
-    when (new.is_gathered)
+    when (new.is_gathered and new.state = 'pending')
     execute function tinydevcrm._deliveries_gather();
 
 create function tinydevcrm._deliveries_release()

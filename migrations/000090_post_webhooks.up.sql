@@ -465,6 +465,9 @@ create function tinydevcrm._receive_posts_of(
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
+    -- It skips what others have locked, but to gather or park deliveries may wait for those that they
+    -- carry. Their owner can lock these, and all owners receive by two such statements.
+    set lock_timeout = '100ms'
 as $$
 declare
     v_asked  record;
@@ -545,7 +548,7 @@ comment on function tinydevcrm._receive_posts_of(
     'max_count posts or max_bytes are received. Each that is left out then has a row without a '
     'delivery. Leaves out the bodies that are longer than max_length, and those of one webhook '
     'beyond max_bytes. Builds the body '
-    'of an event once for all of them.';
+    'of an event once for all of them. Raises 55P03 when it would have to wait for a lock.';
 
 revoke execute on function
     tinydevcrm._receive_posts_of(

@@ -53,12 +53,22 @@ begin
        from tinydevcrm.deliveries
       where deliveries.id = any (_lock_posted.delivery_ids)
         for no key update nowait;
+
+    -- To park one also parks those that it carries.
+    perform
+       from tinydevcrm.deliveries
+       join tinydevcrm.deliveries as carried
+         on carried.leader_event_id = deliveries.event_id
+        and carried.subscription_id = deliveries.subscription_id
+      where deliveries.id = any (_lock_posted.delivery_ids)
+        for no key update of carried nowait;
 end
 $$;
 
 comment on function tinydevcrm._lock_posted(bigint[]) is
-    'Locks deliveries whose outcome is recorded next. Raises 55P03 at once when their owner has '
-    'locked one: the orchestrator tries again later, and records those of other owners meanwhile.';
+    'Locks deliveries whose outcome is recorded next, and those that they carry. Raises 55P03 at '
+    'once when their owner has locked one: the orchestrator tries again later, and records those of '
+    'other owners meanwhile.';
 
 create function tinydevcrm._note_gathered(subscription_id bigint)
     returns void

@@ -2695,7 +2695,7 @@ function _limit_webhook_rate(subscription_id bigint, retry_after interval) retur
     -- Posts nothing to the endpoint of a webhook for as long as the endpoint asks, at most 90 days.
 
 function _lock_posted(delivery_ids bigint[]) returns void
-    -- Locks deliveries whose outcome is recorded next.
+    -- Locks deliveries whose outcome is recorded next, and those that they carry.
 
 function _note_gathered(subscription_id bigint) returns void
     -- Counts a message of a webhook that gathers, which sets when the next one is posted.

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(21);
+select plan(22);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -148,6 +148,25 @@ select is_empty(
           and earlier_events.matview_id = events.matview_id
           and earlier_events.id < events.id $$,
     'in the order of each view');
+
+-- What waits behind a head and is not due takes no place of a batch.
+select tinydevcrm.create_subscription('full');
+select pg_temp.refresh('a', 6);
+select pg_temp.refresh('b');
+update tinydevcrm.deliveries set hidden_for = '1 minute'
+ where id in (
+           select deliveries.id
+             from tinydevcrm.deliveries
+             join tinydevcrm.subscriptions on subscriptions.id = deliveries.subscription_id
+             join tinydevcrm.matviews on matviews.id = deliveries.matview_id
+            where subscriptions.name = 'full'
+              and matviews.relation = 'a'::regclass
+            order by deliveries.event_id
+           offset 1
+       );
+select is(
+    (select string_agg(right((event).matview, 1), '' order by (event).id) from tinydevcrm.receive_events('full', 5)), 'ab',
+    'a batch has the heads of all views, though more than a batch wait behind one');
 
 -- A user's own insert names no view.
 insert into tinydevcrm.deliveries (subscription_id, event_id)

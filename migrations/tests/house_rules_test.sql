@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(21);
+select plan(22);
 
 select is_empty(
     $$ select p.oid::regprocedure
@@ -291,6 +291,16 @@ select is_empty(
         where p.pronamespace = 'tinydevcrm'::regnamespace
           and p.prosrc ~ 'advisory_(xact_)?lock' $$,
     'no function uses an advisory lock, because anyone can take one');
+
+select is_empty(
+    $$ select attrelid::regclass, attname
+         from pg_attribute
+        where attrelid::regclass::text like 'tinydevcrm.%'
+          and atthasmissing
+          and attrelid in (
+              select tgrelid from pg_trigger where tgnewtable is not null or tgoldtable is not null
+          ) $$,
+    'a table whose triggers get all rows of a statement has no column that was added with its default');
 
 select * from finish();
 

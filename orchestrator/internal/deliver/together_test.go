@@ -175,3 +175,34 @@ func TestNothingSpinsWhileTheDatabaseIsSlow(t *testing.T) {
 		t.Errorf("%s of CPU time in %s of waiting", got, took)
 	}
 }
+
+// What is received ahead of posts is given back when the program ends, with its attempt: another one need not wait for
+// the visibility timeout.
+func TestWhatIsReceivedAheadIsGivenBack(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
+	const views, events = 20, 5
+	pool, _ := dbtest.Schema(t)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v' || i, 'select 1 as one', 'always') from generate_series(1, $1) as i", views)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('w', 'http://localhost/')")
+	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('v' || i) from generate_series(1, $1) as i, generate_series(1, $2)", views, events)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var posts atomic.Int64
+	post := func(context.Context, webhook.Endpoint, webhook.Message) error {
+		if posts.Add(1) == 10 {
+			cancel()
+		}
+		time.Sleep(20 * time.Millisecond)
+		return nil
+	}
+	if err := deliver.NewWebhooks(pool, post, slog.New(slog.DiscardHandler)).Run(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	left := dbtest.Value[int](t, pool, `
+		select count(*) from tinydevcrm.deliveries
+		 where state = 'pending' and attempts = 0 and not is_in_flight and visible_at <= clock_timestamp()`)
+	if got := int(posts.Load()); left != views*events-got || pending(t, pool) != left {
+		t.Errorf("of %d, %d are posted, %d pending, and only %d as before", views*events, got, pending(t, pool), left)
+	}
+}
