@@ -27,7 +27,10 @@ begin
     -- Mostly the views of a few heads fill a batch. When what waits behind them is locked or not due,
     -- the last pass takes the heads alone, or those of other views would be left out.
     for v_pass in 1 .. 3 loop
-        v_head_limit := case when v_pass = 1 then 10 else _lock_due_deliveries.batch_size + 100 end;
+        v_head_limit := case
+            when v_pass = 1 then 10
+            else least(_lock_due_deliveries.batch_size, 1000000) + 100
+        end;
         v_run_length := case when v_pass < 3 then _lock_due_deliveries.run_length else 1 end;
 
         -- Who locks a head has its view, so a head is locked before those behind it.

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(22);
+select plan(23);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -167,6 +167,14 @@ update tinydevcrm.deliveries set hidden_for = '1 minute'
 select is(
     (select string_agg(right((event).matview, 1), '' order by (event).id) from tinydevcrm.receive_events('full', 5)), 'ab',
     'a batch has the heads of all views, though more than a batch wait behind one');
+
+select tinydevcrm.create_subscription('most');
+select pg_temp.refresh('a');
+select tinydevcrm.create_matview('c' || i, 'select 1 as one') from generate_series(1, 12) as i;
+select pg_temp.refresh(('c' || i)::regclass) from generate_series(1, 12) as i;
+update tinydevcrm.deliveries set visible_at = clock_timestamp() + interval '1 minute' where event_id = (select max(id) from tinydevcrm.matview_refresh_events);
+select is(
+    (select count(*) from tinydevcrm.receive_events('most', 2147483647)), 12::bigint, 'a batch may be as large as a number');
 
 -- A user's own insert names no view.
 insert into tinydevcrm.deliveries (subscription_id, event_id)
