@@ -2,8 +2,8 @@
 -- minute. The oldest delivery leads, and carries the others, as with a group of failures: see
 -- tinydevcrm.deliveries.leader_event_id.
 
--- Not added with its default: Postgres 12 before 12.7, and 13 before 13.3, crashes when the triggers of
--- the queue get rows that a cascade has removed from a table with such a column.
+-- Not added with its default: old minor versions of Postgres 12 crash when a trigger gets all rows of a
+-- statement, a foreign key has removed them, and the table has such a column.
 alter table tinydevcrm.deliveries
     add column is_gathered boolean;
 
