@@ -216,12 +216,6 @@ func (w *Worker) receive(ctx context.Context) ([]int64, error) {
 	return ids, nil
 }
 
-// acknowledgeEvents does not wait for the disk either: other commits would wait for that, and a crash that undoes it has
-// the event delivered again.
-const acknowledgeEvents = `
-	select tinydevcrm.acknowledge_events($1)
-	 where set_config('synchronous_commit', 'off', true) = 'off'`
-
 func (w *Worker) acknowledge(ctx context.Context, ids []int64) error {
 	if len(ids) == 0 {
 		return nil
@@ -229,7 +223,7 @@ func (w *Worker) acknowledge(ctx context.Context, ids []int64) error {
 	// What has been handled is acknowledged even while the program ends.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acknowledgeWithin)
 	defer cancel()
-	if _, err := w.pool.ExecContext(ctx, acknowledgeEvents, pq.Array(ids)); err != nil {
+	if _, err := w.pool.ExecContext(ctx, "select tinydevcrm.acknowledge_events($1)", pq.Array(ids)); err != nil {
 		return fmt.Errorf("acknowledge events: %w", err)
 	}
 	for _, id := range ids {
