@@ -51,11 +51,19 @@ create function tinydevcrm._matview_refresh_events_fan_out()
 as $$
 declare
     v_held_rules constant text[] := tinydevcrm._list_held_rules(new);
+    v_readers    constant oid[] := array(
+        select readers.owner
+          from tinydevcrm._list_event_readers(new.owner) as readers (owner)
+    );
 begin
     -- The locks leave out a subscription that is just being dropped. Without them, the foreign key
     -- would wait for the drop as well, and then make the refresh fail.
     with own as (
-        select subscriptions.id
+        select subscriptions.id,
+               subscriptions.owner,
+               subscriptions.notify_when,
+               subscriptions.each_row,
+               subscriptions.to_column
           from tinydevcrm.subscriptions
          where subscriptions.owner = new.owner
            and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
@@ -69,11 +77,14 @@ begin
     -- A refresh does not wait for a subscription that another role has locked: that role misses the
     -- event.
     others as (
-        select subscriptions.id
-          from tinydevcrm._list_event_readers(new.owner) as readers (owner)
-          join tinydevcrm.subscriptions
-            on subscriptions.owner = readers.owner
-         where (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
+        select subscriptions.id,
+               subscriptions.owner,
+               subscriptions.notify_when,
+               subscriptions.each_row,
+               subscriptions.to_column
+          from tinydevcrm.subscriptions
+         where subscriptions.owner = any (v_readers)
+           and (subscriptions.matview_id is null or subscriptions.matview_id = new.matview_id)
            and (subscriptions.muted_until is null or subscriptions.muted_until <= clock_timestamp())
            and case
                    when subscriptions.notify_when is null then new.is_notified
@@ -84,22 +95,19 @@ begin
     -- "Offset 0" keeps Postgres from splitting the event for a subscription that gets it whole.
     insert into tinydevcrm.deliveries (
                owner, subscription_id, event_id, matview_id, row_numbers, row_number)
-    select subscriptions.owner,
-           subscriptions.id,
+    select reached.owner,
+           reached.id,
            new.id,
            coalesce(new.matview_id, 0),
            parts.row_numbers,
            coalesce(parts.row_numbers[1], 0)
-      from (select own.id from own union all select others.id from others) as reached
-      join tinydevcrm.subscriptions
-        on subscriptions.id = reached.id
+      from (select own.* from own union all select others.* from others) as reached
       left join lateral (
           select split.row_numbers
             from tinydevcrm._split_event(
-                     new, subscriptions.notify_when, subscriptions.each_row,
-                     subscriptions.to_column) as split
-           where subscriptions.each_row
-              or subscriptions.to_column is not null
+                     new, reached.notify_when, reached.each_row, reached.to_column) as split
+           where reached.each_row
+              or reached.to_column is not null
           offset 0
       ) as parts
         on true;
