@@ -2603,17 +2603,8 @@ function _subscription_state(subscription subscriptions) returns text
     -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), switched off (its endpoint is gone for good, or its last recipient has unsubscribed), no mail server (its e-mails wait until the orchestrator has an SMTP_URL), or view dropped (its materialized view is gone, or its owner may no longer see it: what is pending is still delivered, and nothing new comes).
 
 
--- 000090_post_webhooks
--- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
-
-function _endpoint_is_due(webhook webhooks) returns boolean
-    -- Whether there is something to post to an endpoint now.
-
-function _is_served(webhook webhooks, subscription subscriptions) returns boolean
-    -- Whether a webhook is posted to, and the caller may do that: none that is paused, and no e-mails without a mail server.
-
-function _list_due_webhooks() returns table (subscription_id bigint, name text, owner oid)
-    -- The webhooks that have deliveries to post now, and that the caller may serve.
+-- 000090_build_posts
+-- The bodies of posts: of an event, of several that are gathered, and of a part of one.
 
 function _build_webhook_body(event matview_refresh_events, superseded_by bigint default null, others json default null) returns json
     -- The body of the post of an event: its type is "matview." or "source." and the outcome, its data the event.
@@ -2631,6 +2622,19 @@ function _build_part(
         recipient text
     ) returns json
     -- The body of the post of a webhook that does not gather, in a format other than standard: that of an event or of a part of it; for an e-mail with its recipients.
+
+
+-- 000091_post_webhooks
+-- What the orchestrator calls to post the deliveries of a webhook.
+
+function _endpoint_is_due(webhook webhooks) returns boolean
+    -- Whether there is something to post to an endpoint now.
+
+function _is_served(webhook webhooks, subscription subscriptions) returns boolean
+    -- Whether a webhook is posted to, and the caller may do that: none that is paused, and no e-mails without a mail server.
+
+function _list_due_webhooks() returns table (subscription_id bigint, name text, owner oid)
+    -- The webhooks that have deliveries to post now, and that the caller may serve.
 
 function _claim_probe(subscription_id bigint, visibility_timeout interval) returns interval
     -- Takes the next probe of an endpoint that is down, and makes a delivery due for it.
@@ -2661,6 +2665,10 @@ function _receive_posts(
 function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
+
+-- 000092_receive_posts_together
+-- Several webhooks receive by one statement.
+
 function _receive_posts_of(
         subscription_ids bigint[],
         batch_sizes integer[],
@@ -2685,7 +2693,7 @@ function _receive_posts_of(
     -- Does what tinydevcrm._receive_posts() does for several webhooks, one after the other, until max_count posts or max_bytes are received.
 
 
--- 000091_answer_posts
+-- 000093_answer_posts
 -- What follows from the answer of an endpoint.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
@@ -2725,7 +2733,7 @@ function _refuse_post(
     -- Handles an endpoint's refusal of a post.
 
 
--- 000092_retry_subscriptions
+-- 000094_retry_subscriptions
 -- Retry now, and when the next attempt is.
 
 function retry_subscription(name text) returns bigint
@@ -2735,7 +2743,7 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000093_preview_messages
+-- 000095_preview_messages
 -- What people would be notified of: the message of a subscription by its templates, for the last event or an example.
 
 function _find_example_event(subscription_id bigint) returns matview_refresh_events
@@ -2745,7 +2753,7 @@ function preview_message(name text, title text default null, message text defaul
     -- What the message of a subscription is made of, for its last event or for an example, with other templates than its own if they are given: orchestrator subscription preview and the page render them.
 
 
--- 000094_test_subscriptions
+-- 000096_test_subscriptions
 -- A test of a subscription really sends a message.
 
 table subscription_tests
@@ -2799,7 +2807,7 @@ function _finish_test(test_id bigint, status integer, duration interval, answer 
     -- Records how a test has ended: the status, 0 for none, and the first characters of the answer.
 
 
--- 000095_create_embeds
+-- 000097_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -2852,7 +2860,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000096_create_sources
+-- 000098_create_sources
 -- Where files come from again and again: a URL that the orchestrator fetches by a schedule, and how what it gets is imported.
 
 table sources
@@ -2907,7 +2915,7 @@ function _sources_drop() returns trigger
     -- Deletes a source whose owner has set is_dropped.
 
 
--- 000097_create_source_runs
+-- 000099_create_source_runs
 -- What became of the sources: a run each time that one is due or asked for.
 
 table source_runs
@@ -2951,7 +2959,7 @@ function _source_runs_end() returns trigger
     -- Records with a source how its run has ended.
 
 
--- 000098_manage_sources
+-- 000100_manage_sources
 -- The calls that create, change, run, pause and drop sources.
 
 function _find_own_source(name text) returns bigint
@@ -3009,7 +3017,7 @@ function drop_source(name text) returns void
     -- Drops a source with its runs.
 
 
--- 000099_take_source_runs
+-- 000101_take_source_runs
 -- How orchestrators take runs: for a minute each, which they put off while they work.
 
 function _make_due_runs() returns void
@@ -3055,7 +3063,7 @@ function _describe_run(run source_runs) returns table (
     -- What an orchestrator needs to fetch a run: the URL, the headers, what the server said of the last file, and how to import the new one.
 
 
--- 000100_answer_source_runs
+-- 000102_answer_source_runs
 -- What orchestrators answer.
 
 function _lock_run(run_id bigint, attempt integer) returns source_runs
@@ -3093,7 +3101,7 @@ function _fail_run(
     -- Records that an attempt has failed.
 
 
--- 000101_import_fetched
+-- 000103_import_fetched
 -- The files of other roles: an orchestrator puts the rows into a staging table of ours, and the owner's own pg_cron job moves them into the table, because defaults, checks and triggers of that table run as the role that fills it.
 
 table source_rows
@@ -3132,7 +3140,7 @@ procedure import_fetched()
     -- Imports the files that an orchestrator has fetched for the sources of this session's role, each in a transaction of its own.
 
 
--- 000102_note_sources
+-- 000104_note_sources
 -- A source that fails, recovers, or has nothing new for its deadline writes an event, as a view does.
 
 function _sources_note() returns trigger
@@ -3174,7 +3182,7 @@ view source_status
     is_troubled          boolean      -- Whether the state needs attention.
 
 
--- 000103_create_retention
+-- 000105_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -3205,7 +3213,7 @@ function _remove_expired_runs(batch_size integer) returns bigint
     -- Removes one batch of the runs of sources that are older than tinydevcrm.settings.import_retention, or beyond the last 1000 of their source, and returns how many.
 
 
--- 000104_create_status
+-- 000106_create_status
 -- The state of everything, as views.
 
 function _find_clock() returns integer
@@ -3286,7 +3294,7 @@ view subscription_status
     to_column            text         -- The column with the address of who gets a row; null when there is none.
 
 
--- 000105_create_overview
+-- 000107_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -3309,7 +3317,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs, or an orchestrator with --clock.
 
 
--- 000106_create_page_lists
+-- 000108_create_page_lists
 -- What the page lists: the imported tables, the views with all that it shows of each, and what needs attention.
 
 view imported_tables
@@ -3375,7 +3383,7 @@ function _list_troubled(row_limit integer) returns table (kind text, key text, r
     -- The views that you may see and your subscriptions and sources that need attention, with the reason and since when: up to row_limit of each kind, failing and late ones first.
 
 
--- 000107_list_subscriptions
+-- 000109_list_subscriptions
 -- What the page lists of subscriptions, and shows of one.
 
 function _list_subscriptions(
@@ -3409,7 +3417,7 @@ function _describe_subscription(name text) returns table (
     -- What the page of your subscription shows beside its deliveries.
 
 
--- 000108_follow_changes
+-- 000110_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(
@@ -3449,7 +3457,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000109_find_changed_definitions
+-- 000111_find_changed_definitions
 -- Finds what depends on a definition, and whether a definition on which a view depends has changed.
 
 function _list_dependents(class_ids oid[], object_ids oid[]) returns setof oid
@@ -3459,7 +3467,7 @@ function _find_fingerprint(relation regclass) returns text
     -- A hash of the definitions on which the rows of a materialized view depend: of relations, columns, rules, partitions, functions, types, operators and text search configurations.
 
 
--- 000110_follow_table_changes
+-- 000112_follow_table_changes
 -- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -3490,7 +3498,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000111_note_late_matviews
+-- 000113_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -3500,14 +3508,14 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000112_note_silent_matviews
+-- 000114_note_silent_matviews
 -- Writes an event when the tables of a view have not changed for too long, and when they have again.
 
 function _note_silent() returns void
     -- Writes an event, silent, for each view whose tables have not changed, and were not imported, within its notify_deadline, once, and another, resumed, when they have again.
 
 
--- 000113_settle_requests
+-- 000115_settle_requests
 -- Jobs for what waits: refreshes that were requested, or left by a job whose session ended, and fetched files.
 
 function _request_left_rounds() returns void
@@ -3520,7 +3528,7 @@ function _settle_fetches() returns void
     -- Gives each owner with fetched files a job that imports them, and removes the job of all others.
 
 
--- 000114_settle_jobs_as_owners
+-- 000116_settle_jobs_as_owners
 -- Where pg_cron belongs to somebody else: settles the jobs of each user as that user.
 
 function _settle_jobs_of(owner regrole) returns void
@@ -3530,7 +3538,7 @@ function _settle_jobs_of_others() returns void
     -- Settles the jobs of all users of whom this role is a member, where pg_cron belongs to somebody else.
 
 
--- 000115_end_sessions
+-- 000117_end_sessions
 -- Ends the sessions of users who are locked or gone, and cancels refreshes that take too long.
 
 function _end_locked_sessions() returns void
@@ -3540,7 +3548,7 @@ function _cancel_overdue_refreshes() returns table (pid integer, role_name name,
     -- Cancels each refresh of a job that takes longer than the statement_timeout of its session, or than tinydevcrm.settings.refresh_timeout, and returns the sessions.
 
 
--- 000116_create_upkeep
+-- 000118_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -3565,7 +3573,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000117_record_listeners
+-- 000119_record_listeners
 -- Whether notifications reach the programs of a role.
 
 table listeners
@@ -3583,14 +3591,14 @@ function _record_listener(is_deaf boolean) returns void
     -- Records whether the last probe of a program of the caller's role did not arrive.
 
 
--- 000118_check_rights
+-- 000120_check_rights
 -- Checks what the role of TinyDevCRM may do, where it is no superuser.
 
 function _check_rights() returns table (finding text, is_ok boolean, detail text, hint text)
     -- Where TinyDevCRM does not belong to a superuser: what it may do, what the rest costs, and what to type.
 
 
--- 000119_create_checks
+-- 000121_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -3609,7 +3617,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000120_create_metrics
+-- 000122_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -3631,7 +3639,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000122_drop_users
+-- 000124_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -3644,14 +3652,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000123_create_watchdog
+-- 000125_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000124_create_rule_replays
+-- 000126_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -3708,7 +3716,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000125_move_registrations
+-- 000127_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -3730,7 +3738,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000126_list_matview_settings
+-- 000128_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -3752,7 +3760,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000127_lock_readers
+-- 000129_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -3782,7 +3790,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000128_alter_matview_queries
+-- 000130_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -3811,7 +3819,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000129_describe_matviews
+-- 000131_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -3821,7 +3829,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000130_restore_matviews
+-- 000132_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
@@ -3852,7 +3860,7 @@ function restore_matview(name text) returns regclass
     -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key, schedule and mute.
 
 
--- 000131_manage_tables
+-- 000133_manage_tables
 -- What the page shows of a user's own tables, and does with them, and what its search finds.
 
 function _size_of(relation regclass) returns bigint
@@ -3910,14 +3918,14 @@ function _list_imports(
     -- The imports, newest first, whose file or table has a part in its name; or one of them.
 
 
--- 000132_create_sample
+-- 000134_create_sample
 -- The sample: a table, a view of it and a schedule, to see how everything works together.
 
 function create_sample(schema_name name default "current_schema"(), out relation regclass, out matview regclass) returns record
     -- Creates a table of the numbers 0 to 9 and a view of the one that is the last digit of the current second, refreshed every 5 seconds.
 
 
--- 000133_set_up_matviews
+-- 000135_set_up_matviews
 -- What the pages of views read beside the list: what a view reads and who gets its events, names for the query editor, a rule tried on what was recorded.
 
 function _describe_reads(relation regclass) returns table (kind text, key text, relation regclass)
@@ -3942,7 +3950,7 @@ function _set_up_matview(name text, query text, notify_when text, schedule text,
     -- Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, by a webhook if there is a URL, and schedules it; an empty schedule is left out, and so is a subscription without name and URL.
 
 
--- 000134_list_event_details
+-- 000136_list_event_details
 -- What the page of one event shows beside the event.
 
 function _find_neighbours(event_id bigint, out previous bigint, out next bigint) returns record
@@ -3958,7 +3966,7 @@ function _list_event_deliveries(event_id bigint) returns table (
     -- The deliveries of an event to your subscriptions, up to 100, those first that are not acknowledged.
 
 
--- 000135_create_clock
+-- 000137_create_clock
 -- The clock: what orchestrator up --clock calls to run the jobs of a database without pg_cron.
 
 function _compute_next_run(schedule text, after timestamptz) returns timestamptz
@@ -3989,7 +3997,7 @@ function use_pg_cron() returns void
     -- Has pg_cron run the jobs of a database whose jobs the orchestrator has run so far, by "up --clock".
 
 
--- 000136_find_next_work
+-- 000138_find_next_work
 -- When the orchestrator next has something to do.
 
 function _find_next_job() returns timestamptz
@@ -4008,7 +4016,7 @@ function _find_next_work(log text) returns double precision
     -- In how many seconds the orchestrator, whose own subscription has this name, has something to do: a schedule, a delivery, a source, a deadline or a test of a subscription.
 
 
--- 000137_list_sources
+-- 000139_list_sources
 -- What the page lists of sources, and shows of one.
 
 function _list_sources(
@@ -4060,7 +4068,7 @@ function _list_sources_of(table_key text) returns table (name text, schedule tex
     -- Your sources that fill a table, which has its name with its schema, quoted where needed.
 
 
--- 000138_choose_exact_types
+-- 000140_choose_exact_types
 -- The types in which a Parquet file has the columns of a table or view: those that have all its values.
 
 function _print_exact_type(attribute text, type regtype, modifier integer) returns text
@@ -4073,7 +4081,7 @@ function _choose_exact_types(relation regclass) returns text[]
     -- For each column of a table or materialized view, in their order, the type in which a Parquet file has all its values: that of the column, or of the domain's values.
 
 
--- 000139_create_definitions
+-- 000141_create_definitions
 -- What a role has defined: which tables are tracked, its views, sources and subscriptions, as documents that files can hold, and that another database can be given.
 
 table definition_keys
@@ -4110,7 +4118,7 @@ function _print_queries() returns jsonb
     -- The queries of your views whose text as it was typed is not known, as Postgres prints them, by the numbers of the registrations.
 
 
--- 000140_export_definitions
+-- 000142_export_definitions
 -- The definitions of a role as they are.
 
 function _list_defined_tables(home name) returns setof _definition
@@ -4141,7 +4149,7 @@ function export_definitions(home name default "current_schema"(), printed jsonb 
     -- What you have defined: tracked tables, watched views, sources and subscriptions, each with the keys of tinydevcrm.definition_keys that differ from the default, for files.
 
 
--- 000141_normalize_definitions
+-- 000143_normalize_definitions
 -- Definitions that somebody writes, in the form in which those of the database are listed.
 
 function _read_name(name text, home name, out schema_name text, out relname text) returns record
@@ -4169,7 +4177,7 @@ function _normalize_subscription(definition jsonb, home name) returns jsonb
     -- The definition of a subscription in the form of tinydevcrm._list_defined_subscriptions(), likewise.
 
 
--- 000142_plan_definitions
+-- 000144_plan_definitions
 -- What would change to make a role's definitions those that files hold.
 
 type _definition_change
@@ -4217,7 +4225,7 @@ function plan_definitions(
     -- What tinydevcrm.apply_definitions() would change, as definitions without secrets: see tinydevcrm.export_definitions().
 
 
--- 000143_define_views
+-- 000145_define_views
 -- Gives tables, views and sources what their definitions say, through the functions that people call.
 
 function _differs(change _definition_change, keys text[]) returns boolean
@@ -4251,7 +4259,7 @@ function _find_defined_view(name text, home name) returns regclass
     -- The view that a definition names, or what stands in for it during a check; null for none.
 
 
--- 000144_define_subscriptions
+-- 000146_define_subscriptions
 -- Gives subscriptions what their definitions say.
 
 function _set_webhook_secret(name text, secret text, grace interval) returns void
@@ -4273,7 +4281,7 @@ function _keep_texts(changes _definition_change[]) returns void
     -- Keeps how the files wrote what may be secret, so that an export writes it the same way.
 
 
--- 000145_stand_in_for_views
+-- 000147_stand_in_for_views
 -- Stands in for a view that a check has not made: an empty materialized view with the same columns.
 
 function _list_null_columns(relation regclass) returns text
@@ -4289,7 +4297,7 @@ function _stand_in(change _definition_change) returns void
     -- Does for a check what tinydevcrm._define_view() does, with an empty stand-in.
 
 
--- 000146_order_views
+-- 000148_order_views
 -- Creates and alters views, each after those that it reads.
 
 function _list_needs(changes _definition_change[]) returns table (place bigint, needs bigint[])
@@ -4317,7 +4325,7 @@ function _define_views(changes _definition_change[], is_checking boolean) return
     -- Creates and alters views, each after those that it reads.
 
 
--- 000147_apply_definitions
+-- 000149_apply_definitions
 -- Makes all of a role's definitions those that files hold, in one transaction, or finds what stands in the way.
 
 function _list_steps(changes _definition_change[], is_late boolean) returns setof _definition_change

@@ -1,4 +1,4 @@
--- What the orchestrator calls to post the deliveries of webhooks, and what follows from the answers.
+-- What the orchestrator calls to post the deliveries of a webhook.
 
 create function tinydevcrm._endpoint_is_due(webhook tinydevcrm.webhooks)
     returns boolean
@@ -76,108 +76,6 @@ $$;
 
 comment on function tinydevcrm._list_due_webhooks() is
     'The webhooks that have deliveries to post now, and that the caller may serve. Owners take turns.';
-
-create function tinydevcrm._build_webhook_body(
-    event         tinydevcrm.matview_refresh_events,
-    superseded_by bigint default null,
-    others        json default null
-)
-    returns json
-    language sql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    -- Built as text, because json_build_object() has no way to leave a field out.
-    select format(
-               '{%s}',
-               concat_ws(
-                   ', ',
-                   '"type" : ' || to_json(
-                       case when (event).source_id is null then 'matview.' else 'source.' end
-                       || (event).outcome),
-                   '"timestamp" : ' || to_json((event).started_at),
-                   '"superseded_by" : ' || _build_webhook_body.superseded_by,
-                   '"also_' || (event).outcome || '" : ' || _build_webhook_body.others,
-                   '"data" : ' || tinydevcrm.event_json(event)))::json
-$$;
-
-comment on function tinydevcrm._build_webhook_body(
-    tinydevcrm.matview_refresh_events, bigint, json
-) is
-    'The body of the post of an event: its type is "matview." or "source." and the outcome, its data the event. '
-    'superseded_by is as in tinydevcrm.receive_events(). also_failed or also_recovered lists the '
-    'events that the post carries besides: see tinydevcrm.grouped_events().';
-
-create function tinydevcrm._build_gathered(
-    webhook       tinydevcrm.webhooks,
-    delivery_id   bigint,
-    event         tinydevcrm.matview_refresh_events,
-    superseded_by bigint
-)
-    returns json
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_body json;
-begin
-    v_body := case
-        when exists (select from tinydevcrm.grouped_events(_build_gathered.delivery_id)) then
-            tinydevcrm._build_digest(webhook, _build_gathered.delivery_id)
-        when webhook.format = 'standard' then
-            tinydevcrm._build_webhook_body(event, _build_gathered.superseded_by)
-        else tinydevcrm._build_notification(
-            webhook.subscription_id, event, _build_gathered.superseded_by)
-    end;
-
-    return case webhook.format
-        when 'email' then
-            tinydevcrm._address_email(
-                webhook, 'delivery_' || _build_gathered.delivery_id, v_body)
-        else v_body
-    end;
-end
-$$;
-
-comment on function tinydevcrm._build_gathered(
-    tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint
-) is
-    'The body of the post of a webhook that gathers: that of the event, or of all that its delivery '
-    'carries; for an e-mail with its recipients.';
-
-create function tinydevcrm._build_part(
-    webhook       tinydevcrm.webhooks,
-    delivery_id   bigint,
-    event         tinydevcrm.matview_refresh_events,
-    superseded_by bigint,
-    others        json,
-    row_number    integer,
-    recipient     text
-)
-    returns json
-    language plpgsql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_body constant json := tinydevcrm._build_notification(
-        webhook.subscription_id, event, _build_part.superseded_by, _build_part.others,
-        _build_part.row_number);
-begin
-    return case webhook.format
-        when 'email' then tinydevcrm._address_email(
-            webhook, 'delivery_' || _build_part.delivery_id, v_body, _build_part.recipient)
-        else v_body
-    end;
-end
-$$;
-
-comment on function tinydevcrm._build_part(
-    tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint, json, integer, text
-) is
-    'The body of the post of a webhook that does not gather, in a format other than standard: that of '
-    'an event or of a part of it; for an e-mail with its recipients.';
 
 create function tinydevcrm._claim_probe(subscription_id bigint, visibility_timeout interval)
     returns interval
@@ -414,11 +312,6 @@ revoke execute on function
     tinydevcrm._endpoint_is_due(tinydevcrm.webhooks),
     tinydevcrm._is_served(tinydevcrm.webhooks, tinydevcrm.subscriptions),
     tinydevcrm._list_due_webhooks(),
-    tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, bigint, json),
-    tinydevcrm._build_gathered(
-        tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint),
-    tinydevcrm._build_part(
-        tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint, json, integer, text),
     tinydevcrm._claim_probe(bigint, interval),
     tinydevcrm._list_signing_secrets(tinydevcrm.webhooks),
     tinydevcrm._receive_posts(bigint, integer, interval, integer, boolean),
@@ -429,133 +322,8 @@ grant execute on function
     tinydevcrm._endpoint_is_due(tinydevcrm.webhooks),
     tinydevcrm._is_served(tinydevcrm.webhooks, tinydevcrm.subscriptions),
     tinydevcrm._list_due_webhooks(),
-    tinydevcrm._build_webhook_body(tinydevcrm.matview_refresh_events, bigint, json),
-    tinydevcrm._build_gathered(
-        tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint),
-    tinydevcrm._build_part(
-        tinydevcrm.webhooks, bigint, tinydevcrm.matview_refresh_events, bigint, json, integer, text),
     tinydevcrm._claim_probe(bigint, interval),
     tinydevcrm._list_signing_secrets(tinydevcrm.webhooks),
     tinydevcrm._receive_posts(bigint, integer, interval, integer, boolean),
     tinydevcrm._release_posts(bigint[])
-to tinydevcrm_user;
-
-create function tinydevcrm._receive_posts_of(
-    subscription_ids   bigint[],
-    batch_sizes        integer[],
-    run_lengths        integer[],
-    visibility_timeout interval,
-    max_length         integer,
-    max_bytes          integer,
-    max_count          integer
-)
-    returns table (
-        subscription_id bigint,
-        delivery_id     bigint,
-        matview_id      bigint,
-        message_id      text,
-        body            json,
-        is_too_long     boolean,
-        url             text,
-        secrets         text[],
-        early           interval,
-        format          text,
-        headers         jsonb
-    )
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-    -- It skips what others have locked, but to gather or park deliveries may wait for those that they
-    -- carry. Their owner can lock these, and all owners receive by two such statements.
-    set lock_timeout = '100ms'
-as $$
-declare
-    v_asked  record;
-    v_post   record;
-    v_body   json;
-    v_length integer;
-    v_own    bigint;
-    v_bytes  bigint := 0;
-    v_count  integer := 0;
-    -- The bodies of these events.
-    v_events bigint[] := '{}';
-    v_bodies json[] := '{}';
-begin
-    for v_asked in
-        select asked.*
-          from unnest(
-                   _receive_posts_of.subscription_ids, _receive_posts_of.batch_sizes,
-                   _receive_posts_of.run_lengths) as asked (id, batch_size, run_length)
-    loop
-        _receive_posts_of.subscription_id := v_asked.id;
-
-        if v_bytes >= _receive_posts_of.max_bytes or v_count >= _receive_posts_of.max_count then
-            _receive_posts_of.delivery_id := null;
-            return next;
-            continue;
-        end if;
-
-        v_own := 0;
-
-        for v_post in
-            select posts.*
-              from tinydevcrm._receive_posts(
-                       v_asked.id, v_asked.batch_size, _receive_posts_of.visibility_timeout,
-                       v_asked.run_length, true) as posts
-        loop
-            v_body := coalesce(
-                v_post.body, v_bodies[array_position(v_events, v_post.event_id)]);
-
-            if v_body is null then
-                select tinydevcrm._build_webhook_body(events)
-                  into v_body
-                  from tinydevcrm.matview_refresh_events as events
-                 where events.id = v_post.event_id;
-
-                v_events := v_events || v_post.event_id;
-                v_bodies := v_bodies || v_body;
-            end if;
-
-            v_length := octet_length(v_body::text);
-            v_own := v_own + v_length;
-            v_count := v_count + 1;
-            _receive_posts_of.delivery_id := v_post.delivery_id;
-            _receive_posts_of.matview_id := v_post.matview_id;
-            _receive_posts_of.message_id := v_post.message_id;
-            _receive_posts_of.is_too_long := v_length > _receive_posts_of.max_length;
-            _receive_posts_of.body := case
-                when v_length <= _receive_posts_of.max_length
-                     and v_own <= _receive_posts_of.max_bytes
-                then v_body
-            end;
-            _receive_posts_of.url := v_post.url;
-            _receive_posts_of.secrets := v_post.secrets;
-            _receive_posts_of.early := v_post.early;
-            _receive_posts_of.format := v_post.format;
-            _receive_posts_of.headers := v_post.headers;
-            return next;
-        end loop;
-
-        v_bytes := v_bytes + v_own;
-    end loop;
-end
-$$;
-
-comment on function tinydevcrm._receive_posts_of(
-    bigint[], integer[], integer[], interval, integer, integer, integer
-) is
-    'Does what tinydevcrm._receive_posts() does for several webhooks, one after the other, until '
-    'max_count posts or max_bytes are received. Each that is left out then has a row without a '
-    'delivery. Leaves out the bodies that are longer than max_length, and those of one webhook '
-    'beyond max_bytes. Builds the body '
-    'of an event once for all of them. Raises 55P03 when it would have to wait for a lock.';
-
-revoke execute on function
-    tinydevcrm._receive_posts_of(
-        bigint[], integer[], integer[], interval, integer, integer, integer)
-from public;
-
-grant execute on function
-    tinydevcrm._receive_posts_of(
-        bigint[], integer[], integer[], interval, integer, integer, integer)
 to tinydevcrm_user;
