@@ -11,7 +11,6 @@ create table tinydevcrm.deliveries (
     matview_id      bigint not null,
     visible_at      timestamptz not null default clock_timestamp(),
     created_at      timestamptz not null default clock_timestamp(),
-    hidden_for      interval not null default interval '0',
     owner           regrole not null default quote_ident(current_user)::regrole,
     -- Not generated: to update a row would lock it as if its key changed.
     row_number      integer not null default 0,
@@ -41,14 +40,7 @@ create table tinydevcrm.deliveries (
     ),
     constraint deliveries_row_number_first check (row_number = coalesce(row_numbers[1], 0)),
     constraint deliveries_state_known check (state in ('pending', 'acknowledged', 'parked')),
-    constraint deliveries_times_of_state check (
-        (acknowledged_at is null) = (state <> 'acknowledged')
-        and (parked_at is null) = (state <> 'parked')
-    ),
     constraint deliveries_attempts_range check (attempts between 0 and 100),
-    constraint deliveries_hidden_for_range check (
-        hidden_for between interval '0' and interval '90 days'
-    ),
     constraint deliveries_last_error_length check (octet_length(last_error) <= 4000)
 );
 
@@ -76,11 +68,9 @@ comment on column tinydevcrm.deliveries.matview_id is
     'The registration of the event''s materialized view, for the order; 0 when that had been '
     'removed.';
 comment on column tinydevcrm.deliveries.state is
-    'pending, acknowledged or parked. A change of it sets acknowledged_at and parked_at.';
+    'pending, acknowledged or parked. acknowledged_at and parked_at follow it.';
 comment on column tinydevcrm.deliveries.attempts is
     'How often it has been received.';
-comment on column tinydevcrm.deliveries.hidden_for is
-    'For how long from now on no worker receives it, at most 90 days. Sets visible_at.';
 comment on column tinydevcrm.deliveries.is_in_flight is
     'Whether a worker has received it, and has not yet answered or given it back. Until visible_at '
     'no other one receives it.';
@@ -91,7 +81,8 @@ comment on column tinydevcrm.deliveries.has_failed is
 comment on column tinydevcrm.deliveries.is_leading is
     'Whether it is pending and others may join it: see leader_event_id.';
 comment on column tinydevcrm.deliveries.visible_at is
-    'The time from which a worker may receive it.';
+    'The time from which a worker may receive it, at most 90 days from now; infinity while another '
+    'one carries it.';
 comment on column tinydevcrm.deliveries.created_at is
     'When it became pending.';
 comment on column tinydevcrm.deliveries.acknowledged_at is
@@ -154,16 +145,20 @@ create policy deliveries_create on tinydevcrm.deliveries
         )
     );
 
--- No column that refers to a subscription or event can be updated, so there is nothing to check.
+-- No column that refers to a subscription or event can be updated.
 create policy deliveries_answer on tinydevcrm.deliveries
     for update
     to tinydevcrm_user
     using (pg_has_role(owner, 'usage'))
-    with check (true);
+    with check (
+        (leader_event_id <> event_id or visible_at <= clock_timestamp() + interval '90 days')
+        and (acknowledged_at <= clock_timestamp()) is not false
+        and (parked_at <= clock_timestamp()) is not false
+    );
 
 grant select,
       insert (subscription_id, event_id, row_numbers),
-      update (state, attempts, hidden_for, is_in_flight, is_redelivered, last_error)
+      update (state, attempts, visible_at, is_in_flight, is_redelivered, acknowledged_at, parked_at, last_error)
    on tinydevcrm.deliveries
    to tinydevcrm_user;
 
@@ -195,78 +190,57 @@ create trigger _100_set_matview
     when (new.matview_id is null)
     execute function tinydevcrm._deliveries_set_matview();
 
-create function tinydevcrm._deliveries_set_ended()
+-- What follows from the columns that change. Each trigger runs after the change, and only where
+-- something is left to do: any trigger before it, even one that never runs, would make Postgres lock
+-- each row once more, and log that, which takes as long as to acknowledge it.
+
+create function tinydevcrm._deliveries_complete()
     returns trigger
     language plpgsql
     volatile
-as $$
--- It runs for each delivery, and to set a search_path would cost as much as the rest: all names are
--- qualified.
-begin
-    new.acknowledged_at := case
-        when new.state operator(pg_catalog.=) 'acknowledged' then pg_catalog.clock_timestamp()
-    end;
-    new.parked_at := case
-        when new.state operator(pg_catalog.=) 'parked' then pg_catalog.clock_timestamp()
-    end;
-    return new;
-end
-$$;
-
-comment on function tinydevcrm._deliveries_set_ended() is
-    'Sets when a delivery was acknowledged or parked, which users cannot write.';
-
-create trigger _100_set_ended
-    before update of state on tinydevcrm.deliveries
-    for each row
-    when (new.state <> old.state)
-    execute function tinydevcrm._deliveries_set_ended();
-
-create function tinydevcrm._deliveries_set_visible()
-    returns trigger
-    language plpgsql
-    volatile
-as $$
--- As in tinydevcrm._deliveries_set_ended(), all names are qualified.
-begin
-    new.visible_at := case
-        when new.leader_event_id operator(pg_catalog.<>) new.event_id then 'infinity'
-        else pg_catalog.clock_timestamp() operator(pg_catalog.+) new.hidden_for
-    end;
-    return new;
-end
-$$;
-
-comment on function tinydevcrm._deliveries_set_visible() is
-    'Sets the time from which a delivery may be received, which users cannot write.';
-
-create trigger _100_set_visible
-    before update of state, hidden_for on tinydevcrm.deliveries
-    for each row
-    when (new.state = 'pending')
-    execute function tinydevcrm._deliveries_set_visible();
-
-create function tinydevcrm._deliveries_set_signs()
-    returns trigger
-    language plpgsql
-    volatile
+    security definer
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    new.has_failed := new.last_error is not null and new.state <> 'acknowledged';
-    new.is_leading := coalesce(new.leader_event_id = new.event_id, false) and new.state = 'pending';
-    return new;
+    update tinydevcrm.deliveries
+       set acknowledged_at = case
+               when deliveries.state = 'acknowledged' then
+                   coalesce(deliveries.acknowledged_at, clock_timestamp())
+           end,
+           parked_at = case
+               when deliveries.state = 'parked' then
+                   coalesce(deliveries.parked_at, clock_timestamp())
+           end,
+           visible_at = case
+               when deliveries.leader_event_id <> deliveries.event_id then 'infinity'
+               else deliveries.visible_at
+           end,
+           has_failed = deliveries.last_error is not null and deliveries.state <> 'acknowledged',
+           is_leading = coalesce(deliveries.leader_event_id = deliveries.event_id, false)
+               and deliveries.state = 'pending'
+     where deliveries.id = new.id;
+
+    return null;
 end
 $$;
 
-comment on function tinydevcrm._deliveries_set_signs() is
-    'Says of a delivery whether it has failed and whether it leads, for the indexes of those few.';
+comment on function tinydevcrm._deliveries_complete() is
+    'Sets when a delivery was acknowledged or parked, where the change of its state has not said it; '
+    'hides one that another carries; and sets whether it has failed and whether it leads, for the '
+    'indexes of those few. Security definer: users cannot write all of these. As a trigger it runs '
+    'only for a change that row-level security has let through.';
 
-create trigger _110_set_signs
-    before update of state, last_error, leader_event_id on tinydevcrm.deliveries
+create trigger _100_complete
+    after update on tinydevcrm.deliveries
     for each row
-    when (new.last_error is not null or new.leader_event_id is not null or old.has_failed or old.is_leading)
-    execute function tinydevcrm._deliveries_set_signs();
+    when (
+        (new.acknowledged_at is null) = (new.state = 'acknowledged')
+        or (new.parked_at is null) = (new.state = 'parked')
+        or new.leader_event_id <> new.event_id and new.visible_at < 'infinity'
+        or new.has_failed <> (new.last_error is not null and new.state <> 'acknowledged')
+        or new.is_leading <> (coalesce(new.leader_event_id = new.event_id, false) and new.state = 'pending')
+    )
+    execute function tinydevcrm._deliveries_complete();
 
 create function tinydevcrm._deliveries_redeliver()
     returns trigger
@@ -276,23 +250,23 @@ create function tinydevcrm._deliveries_redeliver()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- A new number, so that a late answer to an earlier attempt does not end this one.
-    new.id := nextval(pg_get_serial_sequence('tinydevcrm.deliveries', 'id'));
-    new.state := 'pending';
-    new.attempts := 0;
-    -- One that another carries leaves its group.
-    new.leader_event_id := case
-        when new.leader_event_id = new.event_id then new.event_id
-    end;
-    new.has_failed := new.last_error is not null;
-    new.is_leading := new.leader_event_id is not null;
-    new.hidden_for := interval '0';
-    new.is_in_flight := false;
-    new.visible_at := clock_timestamp();
-    new.created_at := clock_timestamp();
-    new.acknowledged_at := null;
-    new.parked_at := null;
-    return new;
+    update tinydevcrm.deliveries
+       -- A new number, so that a late answer to an earlier attempt does not end this one.
+       set id = default,
+           state = 'pending',
+           attempts = 0,
+           -- One that another carries leaves its group.
+           leader_event_id = case
+               when deliveries.leader_event_id = deliveries.event_id then deliveries.event_id
+           end,
+           is_in_flight = false,
+           visible_at = clock_timestamp(),
+           created_at = clock_timestamp(),
+           acknowledged_at = null,
+           parked_at = null
+     where deliveries.id = new.id;
+
+    return null;
 end
 $$;
 
@@ -302,14 +276,12 @@ comment on function tinydevcrm._deliveries_redeliver() is
     'change that row-level security has let through.';
 
 create trigger _200_redeliver
-    before update of is_redelivered on tinydevcrm.deliveries
+    after update of is_redelivered on tinydevcrm.deliveries
     for each row
     execute function tinydevcrm._deliveries_redeliver();
 
 revoke execute on function
     tinydevcrm._deliveries_set_matview(),
-    tinydevcrm._deliveries_set_ended(),
-    tinydevcrm._deliveries_set_visible(),
-    tinydevcrm._deliveries_set_signs(),
+    tinydevcrm._deliveries_complete(),
     tinydevcrm._deliveries_redeliver()
 from public;

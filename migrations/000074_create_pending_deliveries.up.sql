@@ -105,6 +105,8 @@ begin
                       and queue.matview_id = ended.matview_id
                       and queue.event_id = ended.event_id
                       and queue.row_number = ended.row_number
+                      -- Otherwise it is delivered again, with a new number.
+                      and queue.delivery_id = ended.id
                     limit 1
                 ) as place
                 where ended.state <> 'pending'

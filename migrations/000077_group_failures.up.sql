@@ -137,7 +137,9 @@ create function tinydevcrm._deliveries_lead()
 as $$
 begin
     update tinydevcrm.deliveries
-       set state = new.state
+       set state = new.state,
+           acknowledged_at = new.acknowledged_at,
+           parked_at = new.parked_at
      where deliveries.leader_event_id = new.event_id
        and deliveries.subscription_id = new.subscription_id
        and deliveries.id <> new.id;

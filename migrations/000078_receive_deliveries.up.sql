@@ -214,7 +214,11 @@ begin
                        when deliveries.attempts >= v_subscription.max_attempts then 'parked'
                        else 'pending'
                    end,
-                   hidden_for = _receive_deliveries.visibility_timeout,
+                   parked_at = case
+                       when deliveries.attempts >= v_subscription.max_attempts then
+                           clock_timestamp()
+                   end,
+                   visible_at = clock_timestamp() + _receive_deliveries.visibility_timeout,
                    is_in_flight = true,
                    last_error = case
                        when deliveries.attempts >= v_subscription.max_attempts then
@@ -322,7 +326,9 @@ declare
     v_count bigint;
 begin
     update tinydevcrm.deliveries
-       set state = 'acknowledged'
+       set state = 'acknowledged',
+           acknowledged_at = clock_timestamp(),
+           parked_at = null
      where deliveries.id = any (acknowledge_events.delivery_ids)
        and deliveries.acknowledged_at is null;
 
@@ -372,7 +378,7 @@ declare
 begin
     update tinydevcrm.deliveries
        set last_error = left(reject_event.reason, 1000),
-           hidden_for = least(
+           visible_at = clock_timestamp() + least(
                greatest(
                    tinydevcrm._compute_retry_delay(deliveries.attempts), reject_event.retry_after),
                interval '90 days'),
@@ -380,6 +386,9 @@ begin
            state = case
                when deliveries.attempts >= subscriptions.max_attempts then 'parked'
                else 'pending'
+           end,
+           parked_at = case
+               when deliveries.attempts >= subscriptions.max_attempts then clock_timestamp()
            end
       from tinydevcrm.subscriptions
      where subscriptions.id = deliveries.subscription_id

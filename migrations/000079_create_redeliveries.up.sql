@@ -152,7 +152,7 @@ create function tinydevcrm._make_waiting_due(subscription_id bigint)
     set search_path = pg_catalog, pg_temp
 as $$
     update tinydevcrm.deliveries
-       set hidden_for = interval '0',
+       set visible_at = clock_timestamp(),
            is_in_flight = false
      where deliveries.id in (
                select waiting.id

@@ -107,7 +107,7 @@ begin
 
     if v_early > interval '0' then
         update tinydevcrm.deliveries
-           set hidden_for = interval '0'
+           set visible_at = clock_timestamp()
          where deliveries.id = (
                    select unlocked.id
                      from tinydevcrm.deliveries as unlocked
@@ -292,7 +292,7 @@ create function tinydevcrm._release_posts(delivery_ids bigint[])
 as $$
     update tinydevcrm.deliveries
        set attempts = greatest(deliveries.attempts - 1, 0),
-           hidden_for = interval '0',
+           visible_at = clock_timestamp(),
            is_in_flight = false
      where deliveries.id in (
                select unlocked.id

@@ -234,7 +234,7 @@ comment on function tinydevcrm._accept_posts(bigint[], bigint[]) is
     'one row for each delivery that is not recorded, because its owner has locked it, and one for '
     'each endpoint that is back, with what tinydevcrm._note_success() returns.';
 
-create function tinydevcrm._return_post(delivery_id bigint, reason text, hidden_for interval)
+create function tinydevcrm._return_post(delivery_id bigint, reason text, pause interval)
     returns void
     language sql
     volatile
@@ -243,7 +243,7 @@ as $$
     -- One attempt stays, which says that it was posted.
     update tinydevcrm.deliveries
        set attempts = greatest(deliveries.attempts - 1, 1),
-           hidden_for = _return_post.hidden_for,
+           visible_at = clock_timestamp() + _return_post.pause,
            is_in_flight = false,
            last_error = left(_return_post.reason, 1000)
      where deliveries.id = _return_post.delivery_id

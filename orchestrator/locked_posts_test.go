@@ -95,7 +95,7 @@ func lockCarried(t *testing.T, eve *sql.DB, hooks int) []int64 {
 	dbtest.Exec(t, eve, "select tinydevcrm.refresh_matview('w')")
 	dbtest.Exec(t, eve, "update tinydevcrm.deliveries set is_gathered = true where event_id = (select min(event_id) from tinydevcrm.pending_deliveries)")
 	// The next attempt parks the one that carries another, and so the other too.
-	dbtest.Exec(t, eve, "update tinydevcrm.deliveries set attempts = 100, hidden_for = '0' where leader_event_id = event_id")
+	dbtest.Exec(t, eve, "update tinydevcrm.deliveries set attempts = 100, visible_at = clock_timestamp() where leader_event_id = event_id")
 	carrying := dbtest.Column[int64](t, eve, `
 		select carrying.id from tinydevcrm.deliveries as carrying
 		  join tinydevcrm.deliveries as carried on (carried.leader_event_id, carried.subscription_id) = (carrying.event_id, carrying.subscription_id)

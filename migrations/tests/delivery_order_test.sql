@@ -153,7 +153,7 @@ select is_empty(
 select tinydevcrm.create_subscription('full');
 select pg_temp.refresh('a', 6);
 select pg_temp.refresh('b');
-update tinydevcrm.deliveries set hidden_for = '1 minute'
+update tinydevcrm.deliveries set visible_at = clock_timestamp() + '1 minute'
  where id in (
            select deliveries.id
              from tinydevcrm.deliveries

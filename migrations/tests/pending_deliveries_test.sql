@@ -109,7 +109,7 @@ select is(pg_temp.pending('hook'), 'v1 v2', 'a replay brings both back');
 -- One that has ended carries nothing: what it carried would never be received.
 savepoint before;
 update tinydevcrm.deliveries set is_redelivered = true where leader_event_id is not null;
-update tinydevcrm.deliveries set leader_event_id = null, hidden_for = '0';
+update tinydevcrm.deliveries set leader_event_id = null, visible_at = clock_timestamp();
 update tinydevcrm.deliveries set is_gathered = true, state = 'acknowledged'
  where id = (
            select deliveries.id

@@ -3,7 +3,7 @@
 
 begin;
 
-select plan(58);
+select plan(63);
 
 create temporary table written as
 select c.oid as relation,
@@ -32,8 +32,11 @@ select is_empty(
     $$ select name
          from written
         where attname in ('id', 'owner')
-           or atttypid = 'timestamptz'::regtype $$,
-    'users cannot write numbers, owners or times');
+           or atttypid = 'timestamptz'::regtype
+              and name not in (
+                  'tinydevcrm.deliveries.visible_at', 'tinydevcrm.deliveries.acknowledged_at',
+                  'tinydevcrm.deliveries.parked_at') $$,
+    'users cannot write numbers or owners, or times that have no bound');
 select is_empty(
     $$ select name
          from written
@@ -146,6 +149,22 @@ select ok(
     (select acknowledged_at between created_at and clock_timestamp() and parked_at is null
        from tinydevcrm.deliveries where id = (select delivery_id from tap_facts)),
     'a trigger writes the time of an answer');
+select throws_ok(
+    format('update tinydevcrm.deliveries set state = %L, %I = clock_timestamp() + interval ''1 hour'' where id = %s', state, name, delivery_id),
+    '42501', null, 'nobody says that a delivery is ' || state || ' in the future')
+  from tap_facts
+ cross join (values ('acknowledged', 'acknowledged_at'), ('parked', 'parked_at')) as answer (state, name);
+select throws_ok(
+    format('update tinydevcrm.deliveries set state = ''pending'', visible_at = %s where id = %s', late, delivery_id),
+    '42501', null, 'nobody hides a delivery until ' || late)
+  from tap_facts
+ cross join (values ('clock_timestamp() + interval ''91 days'''), ('timestamptz ''infinity''')) as time (late);
+update tinydevcrm.deliveries
+   set state = 'parked', acknowledged_at = clock_timestamp()
+ where id = (select delivery_id from tap_facts);
+select ok(
+    (select acknowledged_at is null and parked_at is not null from tinydevcrm.deliveries where id = (select delivery_id from tap_facts)),
+    'the times follow the state, whatever a user says');
 update tinydevcrm.deliveries set is_redelivered = true where id = (select delivery_id from tap_facts);
 select results_eq(
     $$ select state, attempts, id > (select delivery_id from tap_facts)

@@ -109,7 +109,7 @@ as $$
     update tinydevcrm.deliveries
        set state = 'pending',
            attempts = 1,
-           hidden_for = '0',
+           visible_at = clock_timestamp(),
            last_error = null;
     select tinydevcrm._refuse_post(subscriptions.id, max(deliveries.id), status, reason, retry_after)
       from tinydevcrm.subscriptions

@@ -60,7 +60,7 @@ var changes = []string{
 	"select tinydevcrm.drop_subscription('worker'); select tinydevcrm.create_subscription('worker')",
 	"update tinydevcrm.deliveries set state = (array['pending', 'acknowledged', 'parked'])[1 + floor(random() * 3)] where " + some,
 	"update tinydevcrm.deliveries set state = case state when 'pending' then 'acknowledged' else 'pending' end",
-	"update tinydevcrm.deliveries set state = state, hidden_for = '0', attempts = floor(random() * 13) where " + some,
+	"update tinydevcrm.deliveries set state = state, visible_at = clock_timestamp(), attempts = floor(random() * 13) where " + some,
 	"update tinydevcrm.deliveries set state = 'acknowledged', is_redelivered = true where " + some,
 	"update tinydevcrm.deliveries set is_gathered = true where id = (select id from tinydevcrm.deliveries order by random() limit 1)",
 	`insert into tinydevcrm.deliveries (subscription_id, event_id)
@@ -333,7 +333,7 @@ func (h *held) answer(ctx context.Context, pool *sql.DB, view string, run []deli
 	defer tx.Rollback()
 	_, err = tx.ExecContext(ctx, "select tinydevcrm.acknowledge_events($1)", pq.Array(accepted))
 	if err == nil {
-		_, err = tx.ExecContext(ctx, "update tinydevcrm.deliveries set hidden_for = '0', is_in_flight = false where id = any ($1)", pq.Array(rest))
+		_, err = tx.ExecContext(ctx, "update tinydevcrm.deliveries set visible_at = clock_timestamp(), is_in_flight = false where id = any ($1)", pq.Array(rest))
 	}
 	if err == nil && len(rest) > 0 && rand.IntN(2) == 0 {
 		_, err = tx.ExecContext(ctx, "select tinydevcrm.reject_event($1, 'no')", rest[0])
