@@ -3,6 +3,19 @@
 -- each. Those of one view are received in the order of their events: the first pending one of a
 -- view is its head, and the others wait behind it.
 
+-- Not a constraint of the table: each statement would read those anew, also one that leaves the rows
+-- alone.
+create domain tinydevcrm.row_numbers as integer[]
+    constraint row_numbers_range check (
+        value <> '{}'
+        and array_length(value, 1) <= 1000
+        and array_ndims(value) = 1
+        and 1 <= all (value)
+    );
+
+comment on domain tinydevcrm.row_numbers is
+    'Up to 1000 numbers of rows, from 1 on.';
+
 create table tinydevcrm.deliveries (
     -- Columns of a fixed length that always have a value come first: they are read fastest.
     id              bigint generated always as identity,
@@ -20,7 +33,7 @@ create table tinydevcrm.deliveries (
     has_failed      boolean not null default false,
     is_leading      boolean not null default false,
     state           text not null default 'pending',
-    row_numbers     integer[],
+    row_numbers     tinydevcrm.row_numbers,
     leader_event_id bigint,
     acknowledged_at timestamptz,
     parked_at       timestamptz,
@@ -32,13 +45,6 @@ create table tinydevcrm.deliveries (
     constraint deliveries_event_fkey foreign key (event_id)
         references tinydevcrm.matview_refresh_events (id) on delete cascade,
     constraint deliveries_event_once unique (event_id, subscription_id, row_number),
-    constraint deliveries_row_numbers_range check (
-        row_numbers <> '{}'
-        and array_length(row_numbers, 1) <= 1000
-        and array_ndims(row_numbers) = 1
-        and 1 <= all (row_numbers)
-    ),
-    constraint deliveries_row_number_first check (row_number = coalesce(row_numbers[1], 0)),
     constraint deliveries_state_known check (state in ('pending', 'acknowledged', 'parked')),
     constraint deliveries_attempts_range check (attempts between 0 and 100),
     constraint deliveries_last_error_length check (octet_length(last_error) <= 4000)

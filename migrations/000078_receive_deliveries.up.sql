@@ -23,6 +23,7 @@ declare
     v_head_count bigint;
     v_ids        bigint[];
     v_views      bigint[];
+    v_locked     bigint[];
 begin
     -- Mostly the views of a few heads fill a batch. When what waits behind them is locked or not due,
     -- the last pass takes the heads alone, or those of other views would be left out.
@@ -73,7 +74,11 @@ begin
                v_head_count
           from waiting;
 
-        with locked as (
+        select array_agg(locked.id),
+               array_agg(locked.place)
+          into v_locked,
+               v_found
+          from (
             select deliveries.id,
                    deliveries.ctid as place
               from tinydevcrm.deliveries
@@ -81,20 +86,23 @@ begin
                and deliveries.state = 'pending'
                and deliveries.visible_at <= clock_timestamp()
                for update skip locked
-        ),
-        judged as (
-            select locked.place,
-                   bool_and(locked.id is not null)
-                       over (partition by waiting.matview_id order by waiting.number) as is_next
-              from unnest(v_ids, v_views) with ordinality as waiting (id, matview_id, number)
-              left join locked
-                on locked.id = waiting.id
-        )
+          ) as locked;
+
         -- Not those behind one that another worker or transaction has.
-        select array_agg(judged.place)
-          into v_found
-          from judged
-         where judged.is_next;
+        if cardinality(v_locked) < cardinality(v_ids) then
+            v_found := array(
+                select judged.place
+                  from (
+                    select locked.place,
+                           bool_and(locked.id is not null)
+                               over (partition by waiting.matview_id order by waiting.number) as is_next
+                      from unnest(v_ids, v_views) with ordinality as waiting (id, matview_id, number)
+                      left join unnest(v_locked, v_found) as locked (id, place)
+                        on locked.id = waiting.id
+                  ) as judged
+                 where judged.is_next
+            );
+        end if;
 
         if v_places is null or cardinality(v_found) > cardinality(v_places) then
             v_places := v_found;

@@ -60,8 +60,7 @@ select is_empty(
               select
                 from pg_constraint k
                where k.contype = 'c'
-                 and k.conrelid = relation
-                 and attnum = any (k.conkey)
+                 and (k.conrelid = relation and attnum = any (k.conkey) or k.contypid = atttypid)
           ) $$,
     'a check bounds each column that can be long or is an interval');
 
