@@ -74,16 +74,15 @@ comment on function tinydevcrm._find_leader(bigint, tinydevcrm.matview_refresh_e
     'error that still waits for others, of which up to 1000 join it, and that is in the same place '
     'of the order. Null when there is none.';
 
-create function tinydevcrm._matview_refresh_events_group()
-    returns trigger
+create function tinydevcrm._group_failure(event tinydevcrm.matview_refresh_events)
+    returns void
     language plpgsql
     volatile
-    security definer
     set search_path = pg_catalog, pg_temp
 as $$
 begin
     update tinydevcrm.deliveries
-       set leader_event_id = coalesce(grouped.leader_event_id, new.id),
+       set leader_event_id = coalesce(grouped.leader_event_id, (event).id),
            visible_at = case
                when grouped.leader_event_id is null then
                    clock_timestamp() + grouped.failure_grouping
@@ -92,7 +91,7 @@ begin
       from (
         select subscriptions.id,
                settings.failure_grouping,
-               tinydevcrm._find_leader(subscriptions.id, new) as leader_event_id
+               tinydevcrm._find_leader(subscriptions.id, event) as leader_event_id
           from tinydevcrm.settings
          cross join tinydevcrm.subscriptions
          where settings.failure_grouping > interval '0'
@@ -101,32 +100,53 @@ begin
            and subscriptions.id in (
                select waiting.subscription_id
                  from tinydevcrm.deliveries as waiting
-                where waiting.event_id = new.id
+                where waiting.event_id = (event).id
            )
         offset 0
       ) as grouped
-     where deliveries.event_id = new.id
+     where deliveries.event_id = (event).id
        and deliveries.subscription_id = grouped.id;
+end
+$$;
+
+comment on function tinydevcrm._group_failure(tinydevcrm.matview_refresh_events) is
+    'Makes the deliveries of a failure or a recovery wait for others like it, or join one that '
+    'waits, where the subscription groups failures.';
+
+create function tinydevcrm._matview_refresh_events_group()
+    returns trigger
+    language plpgsql
+    volatile
+    security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- A recovery that finds other rows than before is a message of its own, which carries them.
+    perform tinydevcrm._group_failure(events)
+       from (
+         select written.id
+           from written
+          where written.is_notified
+            and written.outcome in ('failed', 'recovered')
+            and coalesce(written.added_count, 0) + coalesce(written.removed_count, 0) = 0
+          order by written.id
+       ) as alike
+       join tinydevcrm.matview_refresh_events as events
+         on events.id = alike.id;
 
     return null;
 end
 $$;
 
 comment on function tinydevcrm._matview_refresh_events_group() is
-    'Makes the deliveries of a failure or a recovery wait for others like it, or join one that '
-    'waits, where the subscription groups failures. Security definer: the role that refreshes may '
-    'not see the subscriptions of other roles. As a trigger it changes only deliveries of the '
-    'event, which nobody else sees yet.';
+    'Groups the failures and recoveries among new events. Security definer: the role that refreshes '
+    'may not see the subscriptions of other roles. As a trigger it changes only deliveries of the '
+    'events, which nobody else sees yet.';
 
--- A recovery that finds other rows than before is a message of its own, which carries them.
 create trigger _510_group
     after insert on tinydevcrm.matview_refresh_events
-    for each row
-    when (
-        new.is_notified
-        and new.outcome in ('failed', 'recovered')
-        and coalesce(new.added_count, 0) + coalesce(new.removed_count, 0) = 0
-    )
+    referencing new table as written
+    for each statement
     execute function tinydevcrm._matview_refresh_events_group();
 
 create function tinydevcrm._deliveries_lead()
@@ -182,6 +202,7 @@ comment on function tinydevcrm.grouped_events(bigint) is
 revoke execute on function
     tinydevcrm._find_delivery_before(bigint, bigint, bigint),
     tinydevcrm._find_leader(bigint, tinydevcrm.matview_refresh_events),
+    tinydevcrm._group_failure(tinydevcrm.matview_refresh_events),
     tinydevcrm._matview_refresh_events_group(),
     tinydevcrm._deliveries_lead(),
     tinydevcrm.grouped_events(bigint)
