@@ -74,6 +74,8 @@ begin
                v_head_count
           from waiting;
 
+        exit when v_ids is null and v_head_count < v_head_limit;
+
         select array_agg(locked.id),
                array_agg(locked.place)
           into v_locked,
@@ -213,6 +215,11 @@ begin
             _receive_deliveries.subscription_id,
             _receive_deliveries.batch_size,
             coalesce(_receive_deliveries.run_length, _receive_deliveries.batch_size)));
+
+    -- To find that out by the update would take as long as to receive one.
+    if coalesce(cardinality(v_places), 0) = 0 then
+        return;
+    end if;
 
     return query
         with received as (

@@ -2096,9 +2096,8 @@ table deliveries
     subscription_id      bigint       -- The subscription.
     event_id             bigint       -- The event.
     matview_id           bigint       -- The registration of the event's materialized view, for the order; 0 when that had been removed.
-    visible_at           timestamptz  -- The time from which a worker may receive it.
+    visible_at           timestamptz  -- The time from which a worker may receive it, at most 90 days from now; infinity while another one carries it.
     created_at           timestamptz  -- When it became pending.
-    hidden_for           interval     -- For how long from now on no worker receives it, at most 90 days.
     owner                regrole      -- Owner of the subscription.
     row_number           integer      -- The first of them, which names the part of the event; 0 for the whole event.
     attempts             integer      -- How often it has been received.
@@ -2107,7 +2106,7 @@ table deliveries
     has_failed           boolean      -- Whether it has a last_error and is not acknowledged.
     is_leading           boolean      -- Whether it is pending and others may join it: see leader_event_id.
     state                text         -- pending, acknowledged or parked.
-    row_numbers          integer[]    -- The rows of the event that it carries, by their numbers in tinydevcrm._list_event_rows(), where the subscription gets rows apart; null for the whole event.
+    row_numbers          row_numbers  -- The rows of the event that it carries, by their numbers in tinydevcrm._list_event_rows(), where the subscription gets rows apart; null for the whole event.
     leader_event_id      bigint       -- The event whose delivery, for the same subscription, carries this one too: this one is not received itself, and its state is that of the other.
     acknowledged_at      timestamptz  -- When it was acknowledged.
     parked_at            timestamptz  -- When it was parked, because its last attempt had failed.
@@ -2117,11 +2116,9 @@ table deliveries
     unique (event_id, subscription_id, row_number)
     foreign key (event_id) references matview_refresh_events(id) on delete cascade
     foreign key (subscription_id) references subscriptions(id) on delete cascade
-    trigger _100_set_ended before update of state: _deliveries_set_ended()
+    trigger _100_complete after update: _deliveries_complete()
     trigger _100_set_matview before insert: _deliveries_set_matview()
-    trigger _100_set_visible before update of state, hidden_for: _deliveries_set_visible()
-    trigger _110_set_signs before update of state, last_error, leader_event_id: _deliveries_set_signs()
-    trigger _200_redeliver before update of is_redelivered: _deliveries_redeliver()
+    trigger _200_redeliver after update of is_redelivered: _deliveries_redeliver()
     trigger _400_requeue after update: _deliveries_requeue()
     trigger _500_dequeue after update: _deliveries_dequeue()
     trigger _500_enqueue after insert: _deliveries_enqueue()
@@ -2133,14 +2130,8 @@ table deliveries
 function _deliveries_set_matview() returns trigger
     -- Sets the materialized view of a delivery and the first of its rows, which users cannot write.
 
-function _deliveries_set_ended() returns trigger
-    -- Sets when a delivery was acknowledged or parked, which users cannot write.
-
-function _deliveries_set_visible() returns trigger
-    -- Sets the time from which a delivery may be received, which users cannot write.
-
-function _deliveries_set_signs() returns trigger
-    -- Says of a delivery whether it has failed and whether it leads, for the indexes of those few.
+function _deliveries_complete() returns trigger
+    -- Sets when a delivery was acknowledged or parked, where the change of its state has not said it; hides one that another carries; and sets whether it has failed and whether it leads, for the indexes of those few.
 
 function _deliveries_redeliver() returns trigger
     -- Makes a delivery pending again, with a new number and with all its attempts.
@@ -2179,7 +2170,7 @@ function _list_event_readers(owner regrole) returns setof regrole
     -- The other roles with subscriptions that may see the events of a role.
 
 function _matview_refresh_events_fan_out() returns trigger
-    -- Writes a delivery for each subscription whose owner may see the event, and whose own rules, if it has any, hold; or one for each of its parts: see tinydevcrm._split_event().
+    -- Writes a delivery of each event for each subscription whose owner may see it, and whose own rules, if it has any, hold; or one for each of its parts: see tinydevcrm._split_event().
 
 
 -- 000076_order_deliveries
@@ -2204,8 +2195,11 @@ function _find_delivery_before(subscription_id bigint, matview_id bigint, event_
 function _find_leader(subscription_id bigint, event matview_refresh_events) returns bigint
     -- The event whose delivery an event joins: one of the same owner, the same outcome and the same error that still waits for others, of which up to 1000 join it, and that is in the same place of the order.
 
-function _matview_refresh_events_group() returns trigger
+function _group_failure(event matview_refresh_events) returns void
     -- Makes the deliveries of a failure or a recovery wait for others like it, or join one that waits, where the subscription groups failures.
+
+function _matview_refresh_events_group() returns trigger
+    -- Groups the failures and recoveries among new events.
 
 function _deliveries_lead() returns trigger
     -- Gives the deliveries that another one carries the state of that one.
@@ -2717,7 +2711,7 @@ function _lock_accepted(delivery_ids bigint[]) returns bigint[]
 function _accept_posts(subscription_ids bigint[], delivery_ids bigint[]) returns table (subscription_id bigint, delivery_id bigint, down_since timestamptz, waiting_count bigint)
     -- Records that the endpoints of several webhooks have accepted the posts of deliveries.
 
-function _return_post(delivery_id bigint, reason text, hidden_for interval) returns void
+function _return_post(delivery_id bigint, reason text, pause interval) returns void
     -- Makes the delivery of a failed probe pending again with the reason and without the attempt.
 
 function _refuse_post(
