@@ -188,10 +188,9 @@ create function tinydevcrm._name_message(event_id bigint, row_number integer)
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (
-        select 'event_' || _name_message.event_id
-               || coalesce('_' || nullif(_name_message.row_number, 0), '')
-    );
+    -- Not a query, which would take five times as long: it runs for each post.
+    return 'event_' || _name_message.event_id
+           || coalesce('_' || nullif(_name_message.row_number, 0), '');
 end
 $$;
 
