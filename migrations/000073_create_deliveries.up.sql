@@ -151,20 +151,25 @@ create policy deliveries_create on tinydevcrm.deliveries
         )
     );
 
--- No column that refers to a subscription or event can be updated.
+-- No column that refers to a subscription or event can be updated. The times that a worker sets are
+-- finite, because others compute with them.
 create policy deliveries_answer on tinydevcrm.deliveries
     for update
     to tinydevcrm_user
     using (pg_has_role(owner, 'usage'))
     with check (
-        (leader_event_id <> event_id or visible_at <= clock_timestamp() + interval '90 days')
-        and (acknowledged_at <= clock_timestamp()) is not false
-        and (parked_at <= clock_timestamp()) is not false
+        visible_at >= timestamptz 'epoch'
+        and (visible_at <= clock_timestamp() + interval '90 days' or leader_event_id <> event_id)
+        and (least(acknowledged_at, parked_at) >= timestamptz 'epoch') is not false
+        -- A day, because clocks are set back.
+        and (greatest(acknowledged_at, parked_at) <= clock_timestamp() + interval '1 day') is not false
     );
 
 grant select,
       insert (subscription_id, event_id, row_numbers),
-      update (state, attempts, visible_at, is_in_flight, is_redelivered, acknowledged_at, parked_at, last_error)
+      update (
+          state, attempts, visible_at, is_in_flight, is_redelivered, acknowledged_at, parked_at,
+          last_error)
    on tinydevcrm.deliveries
    to tinydevcrm_user;
 

@@ -3,7 +3,7 @@
 
 begin;
 
-select plan(63);
+select plan(68);
 
 create temporary table written as
 select c.oid as relation,
@@ -149,15 +149,16 @@ select ok(
        from tinydevcrm.deliveries where id = (select delivery_id from tap_facts)),
     'a trigger writes the time of an answer');
 select throws_ok(
-    format('update tinydevcrm.deliveries set state = %L, %I = clock_timestamp() + interval ''1 hour'' where id = %s', state, name, delivery_id),
-    '42501', null, 'nobody says that a delivery is ' || state || ' in the future')
+    format('update tinydevcrm.deliveries set state = %L, %s_at = %s where id = %s', state, state, time, delivery_id),
+    '42501', null, format('nobody says that a delivery is %s at %s', state, time))
   from tap_facts
- cross join (values ('acknowledged', 'acknowledged_at'), ('parked', 'parked_at')) as answer (state, name);
+ cross join unnest(array['acknowledged', 'parked']) as state
+ cross join unnest(array['clock_timestamp() + interval ''2 days''', 'timestamptz ''infinity''', 'timestamptz ''-infinity''']) as time;
 select throws_ok(
-    format('update tinydevcrm.deliveries set state = ''pending'', visible_at = %s where id = %s', late, delivery_id),
-    '42501', null, 'nobody hides a delivery until ' || late)
+    format('update tinydevcrm.deliveries set state = ''pending'', visible_at = %s where id = %s', time, delivery_id),
+    '42501', null, 'nobody hides a delivery until ' || time)
   from tap_facts
- cross join (values ('clock_timestamp() + interval ''91 days'''), ('timestamptz ''infinity''')) as time (late);
+ cross join unnest(array['clock_timestamp() + interval ''91 days''', 'timestamptz ''infinity''', 'timestamptz ''-infinity''']) as time;
 update tinydevcrm.deliveries
    set state = 'parked', acknowledged_at = clock_timestamp()
  where id = (select delivery_id from tap_facts);

@@ -34,9 +34,9 @@ const insertManyEvents = `
 
 // TestDeliver is scripts/bench deliver [BEHIND [RUNS]]: deliveries a second that are received and acknowledged, with
 // none and with BEHIND acknowledged ones in the table; the time from commit to log line, compared with a bare
-// LISTEN/NOTIFY; and how long an event of 10,000 subscriptions takes, and 10,000 events of one. The rates are compared
-// with those of a queue of pgmq where TINYDEVCRM_BENCH_PGMQ is the path of its SQL: pgmq.sql of
-// https://github.com/pgmq/pgmq.
+// LISTEN/NOTIFY; and how long an event of 10,000 subscriptions takes, what another user's event takes meanwhile, and
+// 10,000 events of one. The rates are compared with those of a queue of pgmq where TINYDEVCRM_BENCH_PGMQ is the path of
+// its SQL: pgmq.sql of https://github.com/pgmq/pgmq.
 func TestDeliver(t *testing.T) {
 	most := sizeOf(t, 1_000_000)
 	b := newBench(t)
@@ -62,7 +62,7 @@ func TestDeliver(t *testing.T) {
 		dbtest.Exec(t, pool, "select tinydevcrm.drop_subscription('bench')")
 		measureLatency(t, pool, databaseURL)
 	}
-	measureFanOut(t, pool)
+	measureFanOut(t, pool, databaseURL)
 }
 
 // fillLog adds acknowledged deliveries of the subscription bench, by which the queue was not used: that takes minutes less.
@@ -95,18 +95,21 @@ type queue struct {
 	read, end string
 }
 
+// ours is the subscription bench.
+var ours = queue{
+	name: "receive and acknowledge",
+	read: "select delivery_id from tinydevcrm.receive_events('bench', 100)",
+	end:  "select tinydevcrm.acknowledge_events($1)",
+}
+
 // rateEvents is how many deliveries are handled in each run of measureRates.
 const rateEvents = 20_000
 
 // measureRates measures how long 1 and 8 workers take that receive and acknowledge batches until none is left, and the
 // CPU time of the server. Ours and that of pgmq take turns.
 func measureRates(t *testing.T, b *bench, pool, workers *sql.DB) {
-	queues := []queue{{
-		name: "receive and acknowledge",
-		fill: func() { dbtest.Exec(t, pool, insertManyEvents, rateEvents) },
-		read: "select delivery_id from tinydevcrm.receive_events('bench', 100)",
-		end:  "select tinydevcrm.acknowledge_events($1)",
-	}}
+	queues := []queue{ours}
+	queues[0].fill = func() { dbtest.Exec(t, pool, insertManyEvents, rateEvents) }
 	if installPGMQ(t, b) {
 		defer b.query("drop schema pgmq cascade")
 		queues = append(queues, queue{
@@ -187,26 +190,4 @@ func handleBatch(ctx context.Context, pool *sql.DB, queue queue) (int, error) {
 	}
 	_, err := pool.ExecContext(ctx, queue.end, pq.Array(ids))
 	return len(ids), err
-}
-
-// measureFanOut measures the transaction of an event of 10,000 subscriptions, what another user's event takes meanwhile,
-// and 10,000 events of one subscription.
-func measureFanOut(t *testing.T, pool *sql.DB) {
-	const many = 10_000
-	took := make(times)
-	timed := func(way, statement string, args ...any) {
-		began := time.Now()
-		dbtest.Exec(t, pool, statement, args...)
-		took[way] = append(took[way], time.Since(began).Seconds())
-	}
-	dbtest.Exec(t, pool, "select tinydevcrm.create_subscription('one')")
-	for range runsOf(t) {
-		timed("many events", insertEvents, many)
-	}
-	dbtest.Exec(t, pool, "select tinydevcrm.create_subscription('s' || i) from generate_series(1, $1) as i", many)
-	for range runsOf(t) {
-		timed("many subscriptions", insertEvents, 1)
-	}
-	fmt.Printf("  %d events of one subscription: %.0f a second; one event of %d subscriptions: %.2f s\n",
-		many, many/median(took["many events"]), many, median(took["many subscriptions"]))
 }
