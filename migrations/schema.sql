@@ -1956,7 +1956,7 @@ function _find_recipient(address text, allowed_domains text[]) returns text
 
 
 -- 000071_create_subscriptions
--- Who is notified.
+-- Who is notified: each row is a subscription.
 
 table subscriptions
     -- Named receivers of events.
@@ -1998,6 +1998,10 @@ function _subscriptions_drop() returns trigger
 function _subscriptions_check_templates() returns trigger
     -- Refuses a template that cannot be rendered: see tinydevcrm._check_template().
 
+
+-- 000072_manage_subscriptions
+-- The calls that create, change, pause, mute and drop subscriptions.
+
 function _find_own_subscription(name text) returns bigint
     -- Number of the caller's subscription of that name.
 
@@ -2030,7 +2034,7 @@ function unmute_subscription(name text) returns void
     -- Ends the mute of a subscription.
 
 
--- 000072_create_audiences
+-- 000073_create_audiences
 -- Several audiences of one view: subscriptions with rules of their own, and with rows apart.
 
 function _list_asked_rules(matview_id bigint, owner regrole, out asked_rules text[], out carries_all boolean) returns record
@@ -2055,7 +2059,7 @@ function set_audience(
     -- Sets which events of its view a subscription gets, and in which parts, from the next event on.
 
 
--- 000073_split_events
+-- 000074_split_events
 -- Which subscriptions get an event, and which of its rows: all, each alone, or those of an address.
 
 function _list_held_rules(event matview_refresh_events) returns text[]
@@ -2091,7 +2095,7 @@ function _find_event_recipient(
     -- The address of these rows of an event; null unless all have the same, to which messages may go.
 
 
--- 000074_create_deliveries
+-- 000075_create_deliveries
 -- Delivery is at least once.
 
 table deliveries
@@ -2141,7 +2145,7 @@ function _deliveries_redeliver() returns trigger
     -- Makes a delivery pending again, with a new number and with all its attempts.
 
 
--- 000075_create_pending_deliveries
+-- 000076_create_pending_deliveries
 -- The queue: which deliveries are pending, in the order in which they are received.
 
 table pending_deliveries
@@ -2167,7 +2171,7 @@ function _deliveries_requeue() returns trigger
     -- Puts a delivery back into the queue, or gives it its new number there.
 
 
--- 000076_fan_out_events
+-- 000077_fan_out_events
 -- The transaction that writes an event writes a delivery for each subscription to it.
 
 function _list_event_readers(owner regrole) returns setof regrole
@@ -2177,7 +2181,7 @@ function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery of each event for each subscription whose owner may see it, and whose own rules, if it has any, hold; or one for each of its parts: see tinydevcrm._split_event().
 
 
--- 000077_order_deliveries
+-- 000078_order_deliveries
 -- Which deliveries can be received next: the first pending one of each view, its head.
 
 function _list_heads(subscription_id bigint) returns setof deliveries
@@ -2190,7 +2194,7 @@ function _list_due_heads(subscription_id bigint, head_limit integer) returns tab
     -- The heads of a subscription that may be received now, up to a number.
 
 
--- 000078_group_failures
+-- 000079_group_failures
 -- Fifty views that fail for one reason are one message.
 
 function _find_delivery_before(subscription_id bigint, matview_id bigint, event_id bigint) returns bigint
@@ -2212,7 +2216,7 @@ function grouped_events(delivery_id bigint) returns setof matview_refresh_events
     -- The events that a delivery carries besides its own: failures of other views for the same reason, or other recoveries.
 
 
--- 000079_receive_deliveries
+-- 000080_receive_deliveries
 -- How a worker takes deliveries, and answers each.
 
 function _lock_due_deliveries(subscription_id bigint, batch_size integer, run_length integer) returns tid[]
@@ -2261,7 +2265,7 @@ function reject_event(delivery_id bigint, reason text default null, retry_after 
     -- Rejects a delivery that could not be handled, with the reason.
 
 
--- 000080_create_redeliveries
+-- 000081_create_redeliveries
 -- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
@@ -2280,7 +2284,7 @@ function _make_waiting_due(subscription_id bigint) returns void
     -- Makes the deliveries of a subscription that wait for a retry due now.
 
 
--- 000081_create_latest_deliveries
+-- 000082_create_latest_deliveries
 -- The newest deliveries of a subscription, and the states of views and deliveries, which only this file defines.
 
 function _find_renamed_read(matview_id bigint) returns text
@@ -2334,7 +2338,7 @@ function _find_next_delivery(subscription_id bigint) returns deliveries
     -- The delivery of a subscription that is received next, unless an endpoint delays it; null when none is pending or all are in flight.
 
 
--- 000082_create_webhook_formats
+-- 000083_create_webhook_formats
 -- The shapes in which a webhook posts: data, not code, so that page, command line and psql list the same ones.
 
 table webhook_formats
@@ -2365,7 +2369,7 @@ function _show_url(url text, format text) returns text
     -- A URL as lists show it.
 
 
--- 000083_create_webhooks
+-- 000084_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, in the format that its receiver takes: tinydevcrm.webhook_formats.
 
 table webhooks
@@ -2434,7 +2438,7 @@ function rotate_webhook_secret(name text, grace interval default '1 day') return
     -- Gives a webhook a new secret and returns it.
 
 
--- 000084_check_webhook_urls
+-- 000085_check_webhook_urls
 -- Where a webhook may post.
 
 function _find_url_problem(url text) returns text
@@ -2447,7 +2451,7 @@ function _webhooks_check_url() returns trigger
     -- Raises TD007 when nothing can be posted to the URL of a webhook, or not in its format, and says why.
 
 
--- 000085_check_webhook_headers
+-- 000086_check_webhook_headers
 -- Which headers of their own the owners of webhooks may send.
 
 function _find_header_problem(headers jsonb) returns text
@@ -2460,7 +2464,7 @@ function _webhooks_check_headers() returns trigger
     -- Raises TD007 when headers cannot be sent with the posts of a webhook, and says why.
 
 
--- 000086_track_endpoints
+-- 000087_track_endpoints
 -- Whether the endpoint of a webhook is down: failures in a row, probes, and the first success.
 
 function _webhooks_set_failing() returns trigger
@@ -2482,7 +2486,7 @@ function _note_failure(subscription_id bigint) returns boolean
     -- Counts a failure of an endpoint and sets the pause until the next probe: 5 seconds, twice as much after each failed one, up to settings.webhook_probe_pause, ± a quarter by chance.
 
 
--- 000087_describe_events
+-- 000088_describe_events
 -- What a person is notified of: an event in words.
 
 function _encode_path(part text) returns text
@@ -2510,7 +2514,7 @@ function _build_notification(
     -- What the orchestrator needs to write the post of an event in a format other than standard: the event in words (see tinydevcrm._describe_event()) and as JSON, the comment on the view, the templates, the limits of the format, and the names of the other views that the post is about.
 
 
--- 000088_create_digests
+-- 000089_create_digests
 -- When a webhook that gathers posts its next message: at the times of its digest, or some time after its last e-mail.
 
 function _compute_next_digest(digest text, after timestamptz) returns timestamptz
@@ -2529,7 +2533,7 @@ function _hold_posts(subscription_id bigint, until timestamptz) returns void
     -- Posts nothing of a webhook that gathers before a time.
 
 
--- 000089_gather_posts
+-- 000090_gather_posts
 -- One post for several deliveries: a digest, and the e-mails that would follow each other within a minute.
 
 function _gathers(webhook webhooks) returns boolean
@@ -2557,7 +2561,7 @@ function _build_digest(webhook webhooks, delivery_id bigint) returns json
     -- The body of a post that carries several events: in format standard of type digest, with the events in data; else a notification whose events are notifications, as tinydevcrm._build_notification() returns them.
 
 
--- 000090_create_emails
+-- 000091_create_emails
 -- An e-mail is a webhook of format email: its URL is mailto: and the addresses.
 
 function _list_addresses(webhook webhooks) returns setof text
@@ -2601,7 +2605,7 @@ function _subscription_state(subscription subscriptions) returns text
     -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), switched off (its endpoint is gone for good, or its last recipient has unsubscribed), no mail server (its e-mails wait until the orchestrator has an SMTP_URL), or view dropped (its materialized view is gone, or its owner may no longer see it: what is pending is still delivered, and nothing new comes).
 
 
--- 000091_build_posts
+-- 000092_build_posts
 -- The bodies of posts: of an event, of several that are gathered, and of a part of one.
 
 function _build_webhook_body(event matview_refresh_events, superseded_by bigint default null, others json default null) returns json
@@ -2622,7 +2626,7 @@ function _build_part(
     -- The body of the post of a webhook that does not gather, in a format other than standard: that of an event or of a part of it; for an e-mail with its recipients.
 
 
--- 000092_post_webhooks
+-- 000093_post_webhooks
 -- What the orchestrator calls to post the deliveries of a webhook.
 
 function _endpoint_is_due(webhook webhooks) returns boolean
@@ -2664,7 +2668,7 @@ function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
 
--- 000093_receive_posts_together
+-- 000094_receive_posts_together
 -- Several webhooks receive by one statement.
 
 function _receive_posts_of(
@@ -2691,7 +2695,7 @@ function _receive_posts_of(
     -- Does what tinydevcrm._receive_posts() does for several webhooks, one after the other, until max_count posts or max_bytes are received.
 
 
--- 000094_answer_posts
+-- 000095_answer_posts
 -- What follows from the answer of an endpoint.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
@@ -2731,7 +2735,7 @@ function _refuse_post(
     -- Handles an endpoint's refusal of a post.
 
 
--- 000095_retry_subscriptions
+-- 000096_retry_subscriptions
 -- Retry now, and when the next attempt is.
 
 function retry_subscription(name text) returns bigint
@@ -2741,7 +2745,7 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000096_preview_messages
+-- 000097_preview_messages
 -- What people would be notified of: the message of a subscription by its templates, for the last event or an example.
 
 function _find_example_event(subscription_id bigint) returns matview_refresh_events
@@ -2751,7 +2755,7 @@ function preview_message(name text, title text default null, message text defaul
     -- What the message of a subscription is made of, for its last event or for an example, with other templates than its own if they are given: orchestrator subscription preview and the page render them.
 
 
--- 000097_test_subscriptions
+-- 000098_test_subscriptions
 -- A test of a subscription really sends a message.
 
 table subscription_tests
@@ -2805,7 +2809,7 @@ function _finish_test(test_id bigint, status integer, duration interval, answer 
     -- Records how a test has ended: the status, 0 for none, and the first characters of the answer.
 
 
--- 000098_create_embeds
+-- 000099_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -2858,7 +2862,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000099_create_sources
+-- 000100_create_sources
 -- Where files come from again and again: a URL that the orchestrator fetches by a schedule, and how what it gets is imported.
 
 table sources
@@ -2913,7 +2917,7 @@ function _sources_drop() returns trigger
     -- Deletes a source whose owner has set is_dropped.
 
 
--- 000100_create_source_runs
+-- 000101_create_source_runs
 -- What became of the sources: a run each time that one is due or asked for.
 
 table source_runs
@@ -2957,7 +2961,7 @@ function _source_runs_end() returns trigger
     -- Records with a source how its run has ended.
 
 
--- 000101_manage_sources
+-- 000102_manage_sources
 -- The calls that create, change, run, pause and drop sources.
 
 function _find_own_source(name text) returns bigint
@@ -3015,7 +3019,7 @@ function drop_source(name text) returns void
     -- Drops a source with its runs.
 
 
--- 000102_take_source_runs
+-- 000103_take_source_runs
 -- How orchestrators take runs: for a minute each, which they put off while they work.
 
 function _make_due_runs() returns void
@@ -3061,7 +3065,7 @@ function _describe_run(run source_runs) returns table (
     -- What an orchestrator needs to fetch a run: the URL, the headers, what the server said of the last file, and how to import the new one.
 
 
--- 000103_answer_source_runs
+-- 000104_answer_source_runs
 -- What orchestrators answer.
 
 function _lock_run(run_id bigint, attempt integer) returns source_runs
@@ -3099,7 +3103,7 @@ function _fail_run(
     -- Records that an attempt has failed.
 
 
--- 000104_import_fetched
+-- 000105_import_fetched
 -- The files of other roles: an orchestrator puts the rows into a staging table of ours, and the owner's own pg_cron job moves them into the table, because defaults, checks and triggers of that table run as the role that fills it.
 
 table source_rows
@@ -3138,7 +3142,7 @@ procedure import_fetched()
     -- Imports the files that an orchestrator has fetched for the sources of this session's role, each in a transaction of its own.
 
 
--- 000105_note_sources
+-- 000106_note_sources
 -- A source that fails, recovers, or has nothing new for its deadline writes an event, as a view does.
 
 function _sources_note() returns trigger
@@ -3180,7 +3184,7 @@ view source_status
     is_troubled          boolean      -- Whether the state needs attention.
 
 
--- 000106_create_retention
+-- 000107_create_retention
 -- Removes what has expired, so that the tables do not grow without end.
 
 procedure remove_expired(batch_size integer default 10000)
@@ -3211,7 +3215,7 @@ function _remove_expired_runs(batch_size integer) returns bigint
     -- Removes one batch of the runs of sources that are older than tinydevcrm.settings.import_retention, or beyond the last 1000 of their source, and returns how many.
 
 
--- 000107_create_status
+-- 000108_create_status
 -- The state of everything, as views.
 
 function _find_clock() returns integer
@@ -3292,7 +3296,7 @@ view subscription_status
     to_column            text         -- The column with the address of who gets a row; null when there is none.
 
 
--- 000108_create_overview
+-- 000109_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -3315,7 +3319,7 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs, or an orchestrator with --clock.
 
 
--- 000109_create_page_lists
+-- 000110_create_page_lists
 -- What the page lists: the imported tables, the views with all that it shows of each, and what needs attention.
 
 view imported_tables
@@ -3381,7 +3385,7 @@ function _list_troubled(row_limit integer) returns table (kind text, key text, r
     -- The views that you may see and your subscriptions and sources that need attention, with the reason and since when: up to row_limit of each kind, failing and late ones first.
 
 
--- 000110_list_subscriptions
+-- 000111_list_subscriptions
 -- What the page lists of subscriptions, and shows of one.
 
 function _list_subscriptions(
@@ -3415,7 +3419,7 @@ function _describe_subscription(name text) returns table (
     -- What the page of your subscription shows beside its deliveries.
 
 
--- 000111_follow_changes
+-- 000112_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(
@@ -3455,7 +3459,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000112_find_changed_definitions
+-- 000113_find_changed_definitions
 -- Finds what depends on a definition, and whether a definition on which a view depends has changed.
 
 function _list_dependents(class_ids oid[], object_ids oid[]) returns setof oid
@@ -3465,7 +3469,7 @@ function _find_fingerprint(relation regclass) returns text
     -- A hash of the definitions on which the rows of a materialized view depend: of relations, columns, rules, partitions, functions, types, operators and text search configurations.
 
 
--- 000113_follow_table_changes
+-- 000114_follow_table_changes
 -- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -3496,7 +3500,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000114_note_late_matviews
+-- 000115_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -3506,14 +3510,14 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000115_note_silent_matviews
+-- 000116_note_silent_matviews
 -- Writes an event when the tables of a view have not changed for too long, and when they have again.
 
 function _note_silent() returns void
     -- Writes an event, silent, for each view whose tables have not changed, and were not imported, within its notify_deadline, once, and another, resumed, when they have again.
 
 
--- 000116_settle_requests
+-- 000117_settle_requests
 -- Jobs for what waits: refreshes that were requested, or left by a job whose session ended, and fetched files.
 
 function _request_left_rounds() returns void
@@ -3526,7 +3530,7 @@ function _settle_fetches() returns void
     -- Gives each owner with fetched files a job that imports them, and removes the job of all others.
 
 
--- 000117_settle_jobs_as_owners
+-- 000118_settle_jobs_as_owners
 -- Where pg_cron belongs to somebody else: settles the jobs of each user as that user.
 
 function _settle_jobs_of(owner regrole) returns void
@@ -3536,7 +3540,7 @@ function _settle_jobs_of_others() returns void
     -- Settles the jobs of all users of whom this role is a member, where pg_cron belongs to somebody else.
 
 
--- 000118_end_sessions
+-- 000119_end_sessions
 -- Ends the sessions of users who are locked or gone, and cancels refreshes that take too long.
 
 function _end_locked_sessions() returns void
@@ -3546,7 +3550,7 @@ function _cancel_overdue_refreshes() returns table (pid integer, role_name name,
     -- Cancels each refresh of a job that takes longer than the statement_timeout of its session, or than tinydevcrm.settings.refresh_timeout, and returns the sessions.
 
 
--- 000119_create_upkeep
+-- 000120_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -3571,7 +3575,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000120_record_listeners
+-- 000121_record_listeners
 -- Whether notifications reach the programs of a role.
 
 table listeners
@@ -3589,14 +3593,14 @@ function _record_listener(is_deaf boolean) returns void
     -- Records whether the last probe of a program of the caller's role did not arrive.
 
 
--- 000121_check_rights
+-- 000122_check_rights
 -- Checks what the role of TinyDevCRM may do, where it is no superuser.
 
 function _check_rights() returns table (finding text, is_ok boolean, detail text, hint text)
     -- Where TinyDevCRM does not belong to a superuser: what it may do, what the rest costs, and what to type.
 
 
--- 000122_create_checks
+-- 000123_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -3615,7 +3619,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000123_create_metrics
+-- 000124_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -3637,7 +3641,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000125_drop_users
+-- 000126_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -3650,14 +3654,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000126_create_watchdog
+-- 000127_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000127_create_rule_replays
+-- 000128_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -3714,7 +3718,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000128_move_registrations
+-- 000129_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -3736,7 +3740,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000129_list_matview_settings
+-- 000130_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -3758,7 +3762,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000130_lock_readers
+-- 000131_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -3788,7 +3792,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000131_alter_matview_queries
+-- 000132_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -3817,7 +3821,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000132_describe_matviews
+-- 000133_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -3827,7 +3831,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000133_restore_matviews
+-- 000134_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
@@ -3858,7 +3862,7 @@ function restore_matview(name text) returns regclass
     -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key, schedule and mute.
 
 
--- 000134_manage_tables
+-- 000135_manage_tables
 -- What the page shows of a user's own tables, and does with them, and what its search finds.
 
 function _size_of(relation regclass) returns bigint
@@ -3916,14 +3920,14 @@ function _list_imports(
     -- The imports, newest first, whose file or table has a part in its name; or one of them.
 
 
--- 000135_create_sample
+-- 000136_create_sample
 -- The sample: a table, a view of it and a schedule, to see how everything works together.
 
 function create_sample(schema_name name default "current_schema"(), out relation regclass, out matview regclass) returns record
     -- Creates a table of the numbers 0 to 9 and a view of the one that is the last digit of the current second, refreshed every 5 seconds.
 
 
--- 000136_set_up_matviews
+-- 000137_set_up_matviews
 -- What the pages of views read beside the list: what a view reads and who gets its events, names for the query editor, a rule tried on what was recorded.
 
 function _describe_reads(relation regclass) returns table (kind text, key text, relation regclass)
@@ -3948,7 +3952,7 @@ function _set_up_matview(name text, query text, notify_when text, schedule text,
     -- Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, by a webhook if there is a URL, and schedules it; an empty schedule is left out, and so is a subscription without name and URL.
 
 
--- 000137_list_event_details
+-- 000138_list_event_details
 -- What the page of one event shows beside the event.
 
 function _find_neighbours(event_id bigint, out previous bigint, out next bigint) returns record
@@ -3964,7 +3968,7 @@ function _list_event_deliveries(event_id bigint) returns table (
     -- The deliveries of an event to your subscriptions, up to 100, those first that are not acknowledged.
 
 
--- 000138_create_clock
+-- 000139_create_clock
 -- The clock: what orchestrator up --clock calls to run the jobs of a database without pg_cron.
 
 function _compute_next_run(schedule text, after timestamptz) returns timestamptz
@@ -3995,7 +3999,7 @@ function use_pg_cron() returns void
     -- Has pg_cron run the jobs of a database whose jobs the orchestrator has run so far, by "up --clock".
 
 
--- 000139_find_next_work
+-- 000140_find_next_work
 -- When the orchestrator next has something to do.
 
 function _find_next_job() returns timestamptz
@@ -4014,7 +4018,7 @@ function _find_next_work(log text) returns double precision
     -- In how many seconds the orchestrator, whose own subscription has this name, has something to do: a schedule, a delivery, a source, a deadline or a test of a subscription.
 
 
--- 000140_list_sources
+-- 000141_list_sources
 -- What the page lists of sources, and shows of one.
 
 function _list_sources(
@@ -4066,7 +4070,7 @@ function _list_sources_of(table_key text) returns table (name text, schedule tex
     -- Your sources that fill a table, which has its name with its schema, quoted where needed.
 
 
--- 000141_choose_exact_types
+-- 000142_choose_exact_types
 -- The types in which a Parquet file has the columns of a table or view: those that have all its values.
 
 function _print_exact_type(attribute text, type regtype, modifier integer) returns text
@@ -4079,7 +4083,7 @@ function _choose_exact_types(relation regclass) returns text[]
     -- For each column of a table or materialized view, in their order, the type in which a Parquet file has all its values: that of the column, or of the domain's values.
 
 
--- 000142_create_definitions
+-- 000143_create_definitions
 -- What a role has defined: which tables are tracked, its views, sources and subscriptions, as documents that files can hold, and that another database can be given.
 
 table definition_keys
@@ -4116,7 +4120,7 @@ function _print_queries() returns jsonb
     -- The queries of your views whose text as it was typed is not known, as Postgres prints them, by the numbers of the registrations.
 
 
--- 000143_export_definitions
+-- 000144_export_definitions
 -- The definitions of a role as they are.
 
 function _list_defined_tables(home name) returns setof _definition
@@ -4147,7 +4151,7 @@ function export_definitions(home name default "current_schema"(), printed jsonb 
     -- What you have defined: tracked tables, watched views, sources and subscriptions, each with the keys of tinydevcrm.definition_keys that differ from the default, for files.
 
 
--- 000144_normalize_definitions
+-- 000145_normalize_definitions
 -- Definitions that somebody writes, in the form in which those of the database are listed.
 
 function _read_name(name text, home name, out schema_name text, out relname text) returns record
@@ -4175,7 +4179,7 @@ function _normalize_subscription(definition jsonb, home name) returns jsonb
     -- The definition of a subscription in the form of tinydevcrm._list_defined_subscriptions(), likewise.
 
 
--- 000145_plan_definitions
+-- 000146_plan_definitions
 -- What would change to make a role's definitions those that files hold.
 
 type _definition_change
@@ -4223,7 +4227,7 @@ function plan_definitions(
     -- What tinydevcrm.apply_definitions() would change, as definitions without secrets: see tinydevcrm.export_definitions().
 
 
--- 000146_define_views
+-- 000147_define_views
 -- Gives tables, views and sources what their definitions say, through the functions that people call.
 
 function _differs(change _definition_change, keys text[]) returns boolean
@@ -4257,7 +4261,7 @@ function _find_defined_view(name text, home name) returns regclass
     -- The view that a definition names, or what stands in for it during a check; null for none.
 
 
--- 000147_define_subscriptions
+-- 000148_define_subscriptions
 -- Gives subscriptions what their definitions say.
 
 function _set_webhook_secret(name text, secret text, grace interval) returns void
@@ -4279,7 +4283,7 @@ function _keep_texts(changes _definition_change[]) returns void
     -- Keeps how the files wrote what may be secret, so that an export writes it the same way.
 
 
--- 000148_stand_in_for_views
+-- 000149_stand_in_for_views
 -- Stands in for a view that a check has not made: an empty materialized view with the same columns.
 
 function _list_null_columns(relation regclass) returns text
@@ -4295,7 +4299,7 @@ function _stand_in(change _definition_change) returns void
     -- Does for a check what tinydevcrm._define_view() does, with an empty stand-in.
 
 
--- 000149_order_views
+-- 000150_order_views
 -- Creates and alters views, each after those that it reads.
 
 function _list_needs(changes _definition_change[]) returns table (place bigint, needs bigint[])
@@ -4323,7 +4327,7 @@ function _define_views(changes _definition_change[], is_checking boolean) return
     -- Creates and alters views, each after those that it reads.
 
 
--- 000150_apply_definitions
+-- 000151_apply_definitions
 -- Makes all of a role's definitions those that files hold, in one transaction, or finds what stands in the way.
 
 function _list_steps(changes _definition_change[], is_late boolean) returns setof _definition_change
