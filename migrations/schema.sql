@@ -3323,7 +3323,50 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs, or an orchestrator with --clock.
 
 
--- 000111_create_page_lists
+-- 000111_list_tables
+-- What the page lists of tables and imports, and shows of one.
+
+function _size_of(relation regclass) returns bigint
+    -- The bytes of a table with its indexes; null while another session has locked it against readers, or waits to do so, as for an import that replaces its rows: the size would wait.
+
+function _list_tables(
+        part text,
+        sort text default null,
+        is_descending boolean default false,
+        row_limit integer default null,
+        row_offset integer default 0
+    ) returns table (
+        key text,
+        relation regclass,
+        row_estimate bigint,
+        byte_count bigint,
+        matview_count bigint,
+        source text,
+        finished_at timestamptz
+    )
+    -- The tables of the role that has logged in, whose names contain a part: sorted by name, rows or views, or else by their newest import.
+
+function _describe_table(names text[], schemas name[] default current_schemas(true)) returns table (
+        relation regclass,
+        place bigint,
+        key text,
+        name text,
+        byte_count bigint,
+        description text,
+        distribution text
+    )
+    -- The first table of these names that the role that has logged in owns, and the place of that name in the list.
+
+function _list_imports(
+        part text,
+        import_id bigint default null,
+        row_limit integer default null,
+        row_offset integer default 0
+    ) returns table (key text, relation regclass, imported imports, source_name text)
+    -- The imports, newest first, whose file or table has a part in its name; or one of them.
+
+
+-- 000112_create_page_lists
 -- What the page lists: the imported tables, the views with all that it shows of each, and what needs attention.
 
 view imported_tables
@@ -3389,7 +3432,7 @@ function _list_troubled(row_limit integer) returns table (kind text, key text, r
     -- The views that you may see and your subscriptions and sources that need attention, with the reason and since when: up to row_limit of each kind, failing and late ones first.
 
 
--- 000112_list_subscriptions
+-- 000113_list_subscriptions
 -- What the page lists of subscriptions, and shows of one.
 
 function _list_subscriptions(
@@ -3423,7 +3466,7 @@ function _describe_subscription(name text) returns table (
     -- What the page of your subscription shows beside its deliveries.
 
 
--- 000113_follow_changes
+-- 000114_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(
@@ -3463,7 +3506,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000114_find_changed_definitions
+-- 000115_find_changed_definitions
 -- Finds what depends on a definition, and whether a definition on which a view depends has changed.
 
 function _list_dependents(class_ids oid[], object_ids oid[]) returns setof oid
@@ -3473,7 +3516,7 @@ function _find_fingerprint(relation regclass) returns text
     -- A hash of the definitions on which the rows of a materialized view depend: of relations, columns, rules, partitions, functions, types, operators and text search configurations.
 
 
--- 000115_follow_table_changes
+-- 000116_follow_table_changes
 -- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -3504,7 +3547,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000116_note_late_matviews
+-- 000117_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -3514,14 +3557,14 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000117_note_silent_matviews
+-- 000118_note_silent_matviews
 -- Writes an event when the tables of a view have not changed for too long, and when they have again.
 
 function _note_silent() returns void
     -- Writes an event, silent, for each view whose tables have not changed, and were not imported, within its notify_deadline, once, and another, resumed, when they have again.
 
 
--- 000118_settle_requests
+-- 000119_settle_requests
 -- Jobs for what waits: refreshes that were requested, or left by a job whose session ended, and fetched files.
 
 function _request_left_rounds() returns void
@@ -3534,7 +3577,7 @@ function _settle_fetches() returns void
     -- Gives each owner with fetched files a job that imports them, and removes the job of all others.
 
 
--- 000119_settle_jobs_as_owners
+-- 000120_settle_jobs_as_owners
 -- Where pg_cron belongs to somebody else: settles the jobs of each user as that user.
 
 function _settle_jobs_of(owner regrole) returns void
@@ -3544,7 +3587,7 @@ function _settle_jobs_of_others() returns void
     -- Settles the jobs of all users of whom this role is a member, where pg_cron belongs to somebody else.
 
 
--- 000120_end_sessions
+-- 000121_end_sessions
 -- Ends the sessions of users who are locked or gone, and cancels refreshes that take too long.
 
 function _end_locked_sessions() returns void
@@ -3554,7 +3597,7 @@ function _cancel_overdue_refreshes() returns table (pid integer, role_name name,
     -- Cancels each refresh of a job that takes longer than the statement_timeout of its session, or than tinydevcrm.settings.refresh_timeout, and returns the sessions.
 
 
--- 000121_create_upkeep
+-- 000122_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -3579,7 +3622,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000122_record_listeners
+-- 000123_record_listeners
 -- Whether notifications reach the programs of a role.
 
 table listeners
@@ -3597,14 +3640,14 @@ function _record_listener(is_deaf boolean) returns void
     -- Records whether the last probe of a program of the caller's role did not arrive.
 
 
--- 000123_check_rights
+-- 000124_check_rights
 -- Checks what the role of TinyDevCRM may do, where it is no superuser.
 
 function _check_rights() returns table (finding text, is_ok boolean, detail text, hint text)
     -- Where TinyDevCRM does not belong to a superuser: what it may do, what the rest costs, and what to type.
 
 
--- 000124_create_checks
+-- 000125_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -3623,7 +3666,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000125_create_metrics
+-- 000126_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -3645,7 +3688,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000127_drop_users
+-- 000128_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -3658,14 +3701,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000128_create_watchdog
+-- 000129_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000129_create_rule_replays
+-- 000130_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -3722,7 +3765,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000130_move_registrations
+-- 000131_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -3744,7 +3787,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000131_list_matview_settings
+-- 000132_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -3766,7 +3809,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000132_lock_readers
+-- 000133_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -3796,7 +3839,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000133_alter_matview_queries
+-- 000134_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -3825,7 +3868,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000134_describe_matviews
+-- 000135_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -3835,7 +3878,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000135_restore_matviews
+-- 000136_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
@@ -3866,42 +3909,11 @@ function restore_matview(name text) returns regclass
     -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key, schedule and mute.
 
 
--- 000136_manage_tables
--- What the page shows of a user's own tables, and does with them, and what its search finds.
-
-function _size_of(relation regclass) returns bigint
-    -- The bytes of a table with its indexes; null while another session has locked it against readers, or waits to do so, as for an import that replaces its rows: the size would wait.
-
-function _list_tables(
-        part text,
-        sort text default null,
-        is_descending boolean default false,
-        row_limit integer default null,
-        row_offset integer default 0
-    ) returns table (
-        key text,
-        relation regclass,
-        row_estimate bigint,
-        byte_count bigint,
-        matview_count bigint,
-        source text,
-        finished_at timestamptz
-    )
-    -- The tables of the role that has logged in, whose names contain a part: sorted by name, rows or views, or else by their newest import.
+-- 000137_manage_tables
+-- What the page does with a user's own tables, what is dropped with them, and what its search finds.
 
 function _search(part text, row_limit integer) returns table (kind text, key text, relation regclass, note text)
     -- The views that you may see and your tables, subscriptions and sources whose names contain a part: up to row_limit of each kind.
-
-function _describe_table(names text[], schemas name[] default current_schemas(true)) returns table (
-        relation regclass,
-        place bigint,
-        key text,
-        name text,
-        byte_count bigint,
-        description text,
-        distribution text
-    )
-    -- The first table of these names that the role that has logged in owns, and the place of that name in the list.
 
 function _list_cascaded(relation regclass) returns table (classid oid, objid oid, objsubid integer)
     -- What "drop … cascade" of a relation drops too, without the parts of these objects, which go with them anyway: addresses as in pg_depend.
@@ -3915,23 +3927,15 @@ function _rename_table(relation regclass, name text) returns text
 function _drop_table(relation regclass, with_dependents boolean) returns void
     -- Drops a table, with what tinydevcrm._list_dropped_with() lists if that is wanted.
 
-function _list_imports(
-        part text,
-        import_id bigint default null,
-        row_limit integer default null,
-        row_offset integer default 0
-    ) returns table (key text, relation regclass, imported imports, source_name text)
-    -- The imports, newest first, whose file or table has a part in its name; or one of them.
 
-
--- 000137_create_sample
+-- 000138_create_sample
 -- The sample: a table, a view of it and a schedule, to see how everything works together.
 
 function create_sample(schema_name name default "current_schema"(), out relation regclass, out matview regclass) returns record
     -- Creates a table of the numbers 0 to 9 and a view of the one that is the last digit of the current second, refreshed every 5 seconds.
 
 
--- 000138_set_up_matviews
+-- 000139_set_up_matviews
 -- What the pages of views read beside the list: what a view reads and who gets its events, names for the query editor, a rule tried on what was recorded.
 
 function _describe_reads(relation regclass) returns table (kind text, key text, relation regclass)
@@ -3956,7 +3960,7 @@ function _set_up_matview(name text, query text, notify_when text, schedule text,
     -- Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, by a webhook if there is a URL, and schedules it; an empty schedule is left out, and so is a subscription without name and URL.
 
 
--- 000139_list_event_details
+-- 000140_list_event_details
 -- What the page of one event shows beside the event.
 
 function _find_neighbours(event_id bigint, out previous bigint, out next bigint) returns record
@@ -3972,7 +3976,7 @@ function _list_event_deliveries(event_id bigint) returns table (
     -- The deliveries of an event to your subscriptions, up to 100, those first that are not acknowledged.
 
 
--- 000140_create_clock
+-- 000141_create_clock
 -- The clock: what orchestrator up --clock calls to run the jobs of a database without pg_cron.
 
 function _compute_next_run(schedule text, after timestamptz) returns timestamptz
@@ -4003,7 +4007,7 @@ function use_pg_cron() returns void
     -- Has pg_cron run the jobs of a database whose jobs the orchestrator has run so far, by "up --clock".
 
 
--- 000141_find_next_work
+-- 000142_find_next_work
 -- When the orchestrator next has something to do.
 
 function _find_next_job() returns timestamptz
@@ -4022,7 +4026,7 @@ function _find_next_work(log text) returns double precision
     -- In how many seconds the orchestrator, whose own subscription has this name, has something to do: a schedule, a delivery, a source, a deadline or a test of a subscription.
 
 
--- 000142_list_sources
+-- 000143_list_sources
 -- What the page lists of sources, and shows of one.
 
 function _list_sources(
@@ -4074,7 +4078,7 @@ function _list_sources_of(table_key text) returns table (name text, schedule tex
     -- Your sources that fill a table, which has its name with its schema, quoted where needed.
 
 
--- 000143_choose_exact_types
+-- 000144_choose_exact_types
 -- The types in which a Parquet file has the columns of a table or view: those that have all its values.
 
 function _print_exact_type(attribute text, type regtype, modifier integer) returns text
@@ -4087,7 +4091,7 @@ function _choose_exact_types(relation regclass) returns text[]
     -- For each column of a table or materialized view, in their order, the type in which a Parquet file has all its values: that of the column, or of the domain's values.
 
 
--- 000144_create_definitions
+-- 000145_create_definitions
 -- What a role has defined: which tables are tracked, its views, sources and subscriptions, as documents that files can hold, and that another database can be given.
 
 table definition_keys
@@ -4124,7 +4128,7 @@ function _print_queries() returns jsonb
     -- The queries of your views whose text as it was typed is not known, as Postgres prints them, by the numbers of the registrations.
 
 
--- 000145_export_definitions
+-- 000146_export_definitions
 -- The definitions of a role as they are.
 
 function _list_defined_tables(home name) returns setof _definition
@@ -4155,7 +4159,7 @@ function export_definitions(home name default "current_schema"(), printed jsonb 
     -- What you have defined: tracked tables, watched views, sources and subscriptions, each with the keys of tinydevcrm.definition_keys that differ from the default, for files.
 
 
--- 000146_normalize_definitions
+-- 000147_normalize_definitions
 -- Definitions that somebody writes, in the form in which those of the database are listed.
 
 function _read_name(name text, home name, out schema_name text, out relname text) returns record
@@ -4183,7 +4187,7 @@ function _normalize_subscription(definition jsonb, home name) returns jsonb
     -- The definition of a subscription in the form of tinydevcrm._list_defined_subscriptions(), likewise.
 
 
--- 000147_plan_definitions
+-- 000148_plan_definitions
 -- What would change to make a role's definitions those that files hold.
 
 type _definition_change
@@ -4231,7 +4235,7 @@ function plan_definitions(
     -- What tinydevcrm.apply_definitions() would change, as definitions without secrets: see tinydevcrm.export_definitions().
 
 
--- 000148_define_views
+-- 000149_define_views
 -- Gives tables, views and sources what their definitions say, through the functions that people call.
 
 function _differs(change _definition_change, keys text[]) returns boolean
@@ -4265,7 +4269,7 @@ function _find_defined_view(name text, home name) returns regclass
     -- The view that a definition names, or what stands in for it during a check; null for none.
 
 
--- 000149_define_subscriptions
+-- 000150_define_subscriptions
 -- Gives subscriptions what their definitions say.
 
 function _set_webhook_secret(name text, secret text, grace interval) returns void
@@ -4287,7 +4291,7 @@ function _keep_texts(changes _definition_change[]) returns void
     -- Keeps how the files wrote what may be secret, so that an export writes it the same way.
 
 
--- 000150_stand_in_for_views
+-- 000151_stand_in_for_views
 -- Stands in for a view that a check has not made: an empty materialized view with the same columns.
 
 function _list_null_columns(relation regclass) returns text
@@ -4303,7 +4307,7 @@ function _stand_in(change _definition_change) returns void
     -- Does for a check what tinydevcrm._define_view() does, with an empty stand-in.
 
 
--- 000151_order_views
+-- 000152_order_views
 -- Creates and alters views, each after those that it reads.
 
 function _list_needs(changes _definition_change[]) returns table (place bigint, needs bigint[])
@@ -4331,7 +4335,7 @@ function _define_views(changes _definition_change[], is_checking boolean) return
     -- Creates and alters views, each after those that it reads.
 
 
--- 000152_apply_definitions
+-- 000153_apply_definitions
 -- Makes all of a role's definitions those that files hold, in one transaction, or finds what stands in the way.
 
 function _list_steps(changes _definition_change[], is_late boolean) returns setof _definition_change
