@@ -1,5 +1,75 @@
 -- What the page lists of tables and imports, and shows of one.
 
+create view tinydevcrm.imported_tables
+    with (security_barrier)
+as
+select pg_class.oid::regclass as relation,
+       pg_class.relowner::regrole as owner,
+       newest.schema_name,
+       newest.table_name,
+       newest.id as import_id,
+       newest.source,
+       newest.mode,
+       newest.key,
+       newest.distribute_by,
+       newest.distribution,
+       newest.dialect,
+       newest.row_count,
+       newest.problem_count,
+       newest.notices,
+       newest.finished_at
+  from (
+    select distinct on (imports.schema_name, imports.table_name)
+           imports.*
+      from tinydevcrm.imports
+     where imports.finished_at is not null
+       and (
+           pg_has_role(imports.owner, 'usage')
+           or pg_has_role('tinydevcrm_admin', 'usage')
+       )
+     order by imports.schema_name, imports.table_name, imports.id desc
+  ) as newest
+  join pg_catalog.pg_namespace
+    on pg_namespace.nspname = newest.schema_name
+  join pg_catalog.pg_class
+    on pg_class.relnamespace = pg_namespace.oid
+   and pg_class.relname = newest.table_name
+   and pg_class.relkind in ('r', 'p');
+
+comment on view tinydevcrm.imported_tables is
+    'The tables that imports have created and that still exist, each with the newest import into '
+    'it that you may see.';
+comment on column tinydevcrm.imported_tables.relation is
+    'The table.';
+comment on column tinydevcrm.imported_tables.owner is
+    'Its owner now.';
+comment on column tinydevcrm.imported_tables.schema_name is
+    'Name of its schema.';
+comment on column tinydevcrm.imported_tables.table_name is
+    'Its name without the schema.';
+comment on column tinydevcrm.imported_tables.import_id is
+    'The newest import: tinydevcrm.imports.id.';
+comment on column tinydevcrm.imported_tables.source is
+    'The file of that import.';
+comment on column tinydevcrm.imported_tables.mode is
+    'Its mode.';
+comment on column tinydevcrm.imported_tables.key is
+    'Its key, when it was an upsert.';
+comment on column tinydevcrm.imported_tables.distribute_by is
+    'The column by which it was to distribute the table across the workers of Citus.';
+comment on column tinydevcrm.imported_tables.distribution is
+    'How the table is distributed; null when it is not.';
+comment on column tinydevcrm.imported_tables.dialect is
+    'How the file was written.';
+comment on column tinydevcrm.imported_tables.row_count is
+    'Rows that it added.';
+comment on column tinydevcrm.imported_tables.problem_count is
+    'Lines of the file that were repaired: see tinydevcrm.import_problems.';
+comment on column tinydevcrm.imported_tables.notices is
+    'What it did not do although its user may expect it.';
+comment on column tinydevcrm.imported_tables.finished_at is
+    'When it finished.';
+
 create function tinydevcrm._size_of(relation regclass)
     returns bigint
     language sql
@@ -243,3 +313,4 @@ grant execute on function
     tinydevcrm._describe_table(text[], name[]),
     tinydevcrm._list_imports(text, bigint, integer, integer)
 to tinydevcrm_user;
+grant select on tinydevcrm.imported_tables to tinydevcrm_user;

@@ -3326,6 +3326,24 @@ view overview
 -- 000111_list_tables
 -- What the page lists of tables and imports, and shows of one.
 
+view imported_tables
+    -- The tables that imports have created and that still exist, each with the newest import into it that you may see.
+    relation             regclass     -- The table.
+    owner                regrole      -- Its owner now.
+    schema_name          name         -- Name of its schema.
+    table_name           name         -- Its name without the schema.
+    import_id            bigint       -- The newest import: tinydevcrm.imports.id.
+    source               text         -- The file of that import.
+    mode                 text         -- Its mode.
+    key                  text[]       -- Its key, when it was an upsert.
+    distribute_by        text         -- The column by which it was to distribute the table across the workers of Citus.
+    distribution         text         -- How the table is distributed; null when it is not.
+    dialect              csv_dialect  -- How the file was written.
+    row_count            bigint       -- Rows that it added.
+    problem_count        bigint       -- Lines of the file that were repaired: see tinydevcrm.import_problems.
+    notices              text[]       -- What it did not do although its user may expect it.
+    finished_at          timestamptz  -- When it finished.
+
 function _size_of(relation regclass) returns bigint
     -- The bytes of a table with its indexes; null while another session has locked it against readers, or waits to do so, as for an import that replaces its rows: the size would wait.
 
@@ -3366,26 +3384,8 @@ function _list_imports(
     -- The imports, newest first, whose file or table has a part in its name; or one of them.
 
 
--- 000112_create_page_lists
--- What the page lists: the imported tables, the views with all that it shows of each, and what needs attention.
-
-view imported_tables
-    -- The tables that imports have created and that still exist, each with the newest import into it that you may see.
-    relation             regclass     -- The table.
-    owner                regrole      -- Its owner now.
-    schema_name          name         -- Name of its schema.
-    table_name           name         -- Its name without the schema.
-    import_id            bigint       -- The newest import: tinydevcrm.imports.id.
-    source               text         -- The file of that import.
-    mode                 text         -- Its mode.
-    key                  text[]       -- Its key, when it was an upsert.
-    distribute_by        text         -- The column by which it was to distribute the table across the workers of Citus.
-    distribution         text         -- How the table is distributed; null when it is not.
-    dialect              csv_dialect  -- How the file was written.
-    row_count            bigint       -- Rows that it added.
-    problem_count        bigint       -- Lines of the file that were repaired: see tinydevcrm.import_problems.
-    notices              text[]       -- What it did not do although its user may expect it.
-    finished_at          timestamptz  -- When it finished.
+-- 000112_list_matviews
+-- What the page lists of views, and shows of one.
 
 function _matview_key(name text, schemas name[] default current_schemas(true)) returns text
     -- The name with schema, as in events, of the watched materialized view that psql would find by this name.
@@ -3428,11 +3428,18 @@ function _find_matviews(
     )
     -- The views whose names contain a part, of one state if one is given: sorted by name or refreshed (the last refresh), or else failing and late ones first and then the newest.
 
+
+-- 000113_create_home_lists
+-- What the home page lists of all kinds: what needs attention, and what its search finds.
+
 function _list_troubled(row_limit integer) returns table (kind text, key text, relation regclass, state text, reason text, since timestamptz)
     -- The views that you may see and your subscriptions and sources that need attention, with the reason and since when: up to row_limit of each kind, failing and late ones first.
 
+function _search(part text, row_limit integer) returns table (kind text, key text, relation regclass, note text)
+    -- The views that you may see and your tables, subscriptions and sources whose names contain a part: up to row_limit of each kind.
 
--- 000113_list_subscriptions
+
+-- 000114_list_subscriptions
 -- What the page lists of subscriptions, and shows of one.
 
 function _list_subscriptions(
@@ -3466,7 +3473,7 @@ function _describe_subscription(name text) returns table (
     -- What the page of your subscription shows beside its deliveries.
 
 
--- 000114_follow_changes
+-- 000115_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(
@@ -3506,7 +3513,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000115_find_changed_definitions
+-- 000116_find_changed_definitions
 -- Finds what depends on a definition, and whether a definition on which a view depends has changed.
 
 function _list_dependents(class_ids oid[], object_ids oid[]) returns setof oid
@@ -3516,7 +3523,7 @@ function _find_fingerprint(relation regclass) returns text
     -- A hash of the definitions on which the rows of a materialized view depend: of relations, columns, rules, partitions, functions, types, operators and text search configurations.
 
 
--- 000116_follow_table_changes
+-- 000117_follow_table_changes
 -- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -3547,7 +3554,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000117_note_late_matviews
+-- 000118_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -3557,14 +3564,14 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000118_note_silent_matviews
+-- 000119_note_silent_matviews
 -- Writes an event when the tables of a view have not changed for too long, and when they have again.
 
 function _note_silent() returns void
     -- Writes an event, silent, for each view whose tables have not changed, and were not imported, within its notify_deadline, once, and another, resumed, when they have again.
 
 
--- 000119_settle_requests
+-- 000120_settle_requests
 -- Jobs for what waits: refreshes that were requested, or left by a job whose session ended, and fetched files.
 
 function _request_left_rounds() returns void
@@ -3577,7 +3584,7 @@ function _settle_fetches() returns void
     -- Gives each owner with fetched files a job that imports them, and removes the job of all others.
 
 
--- 000120_settle_jobs_as_owners
+-- 000121_settle_jobs_as_owners
 -- Where pg_cron belongs to somebody else: settles the jobs of each user as that user.
 
 function _settle_jobs_of(owner regrole) returns void
@@ -3587,7 +3594,7 @@ function _settle_jobs_of_others() returns void
     -- Settles the jobs of all users of whom this role is a member, where pg_cron belongs to somebody else.
 
 
--- 000121_end_sessions
+-- 000122_end_sessions
 -- Ends the sessions of users who are locked or gone, and cancels refreshes that take too long.
 
 function _end_locked_sessions() returns void
@@ -3597,7 +3604,7 @@ function _cancel_overdue_refreshes() returns table (pid integer, role_name name,
     -- Cancels each refresh of a job that takes longer than the statement_timeout of its session, or than tinydevcrm.settings.refresh_timeout, and returns the sessions.
 
 
--- 000122_create_upkeep
+-- 000123_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -3622,7 +3629,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000123_record_listeners
+-- 000124_record_listeners
 -- Whether notifications reach the programs of a role.
 
 table listeners
@@ -3640,14 +3647,14 @@ function _record_listener(is_deaf boolean) returns void
     -- Records whether the last probe of a program of the caller's role did not arrive.
 
 
--- 000124_check_rights
+-- 000125_check_rights
 -- Checks what the role of TinyDevCRM may do, where it is no superuser.
 
 function _check_rights() returns table (finding text, is_ok boolean, detail text, hint text)
     -- Where TinyDevCRM does not belong to a superuser: what it may do, what the rest costs, and what to type.
 
 
--- 000125_create_checks
+-- 000126_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -3666,7 +3673,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000126_create_metrics
+-- 000127_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -3688,7 +3695,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000128_drop_users
+-- 000129_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -3701,14 +3708,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000129_create_watchdog
+-- 000130_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000130_create_rule_replays
+-- 000131_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -3765,7 +3772,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000131_move_registrations
+-- 000132_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -3787,7 +3794,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000132_list_matview_settings
+-- 000133_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -3809,7 +3816,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000133_lock_readers
+-- 000134_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -3839,7 +3846,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000134_alter_matview_queries
+-- 000135_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -3868,7 +3875,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000135_describe_matviews
+-- 000136_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -3878,7 +3885,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000136_restore_matviews
+-- 000137_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
@@ -3909,11 +3916,8 @@ function restore_matview(name text) returns regclass
     -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key, schedule and mute.
 
 
--- 000137_manage_tables
--- What the page does with a user's own tables, what is dropped with them, and what its search finds.
-
-function _search(part text, row_limit integer) returns table (kind text, key text, relation regclass, note text)
-    -- The views that you may see and your tables, subscriptions and sources whose names contain a part: up to row_limit of each kind.
+-- 000138_manage_tables
+-- Renames and drops a user's own tables, and finds what is dropped with one.
 
 function _list_cascaded(relation regclass) returns table (classid oid, objid oid, objsubid integer)
     -- What "drop … cascade" of a relation drops too, without the parts of these objects, which go with them anyway: addresses as in pg_depend.
@@ -3928,14 +3932,14 @@ function _drop_table(relation regclass, with_dependents boolean) returns void
     -- Drops a table, with what tinydevcrm._list_dropped_with() lists if that is wanted.
 
 
--- 000138_create_sample
+-- 000139_create_sample
 -- The sample: a table, a view of it and a schedule, to see how everything works together.
 
 function create_sample(schema_name name default "current_schema"(), out relation regclass, out matview regclass) returns record
     -- Creates a table of the numbers 0 to 9 and a view of the one that is the last digit of the current second, refreshed every 5 seconds.
 
 
--- 000139_set_up_matviews
+-- 000140_set_up_matviews
 -- What the pages of views read beside the list: what a view reads and who gets its events, names for the query editor, a rule tried on what was recorded.
 
 function _describe_reads(relation regclass) returns table (kind text, key text, relation regclass)
@@ -3960,7 +3964,7 @@ function _set_up_matview(name text, query text, notify_when text, schedule text,
     -- Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, by a webhook if there is a URL, and schedules it; an empty schedule is left out, and so is a subscription without name and URL.
 
 
--- 000140_list_event_details
+-- 000141_list_event_details
 -- What the page of one event shows beside the event.
 
 function _find_neighbours(event_id bigint, out previous bigint, out next bigint) returns record
@@ -3976,7 +3980,7 @@ function _list_event_deliveries(event_id bigint) returns table (
     -- The deliveries of an event to your subscriptions, up to 100, those first that are not acknowledged.
 
 
--- 000141_create_clock
+-- 000142_create_clock
 -- The clock: what orchestrator up --clock calls to run the jobs of a database without pg_cron.
 
 function _compute_next_run(schedule text, after timestamptz) returns timestamptz
@@ -4007,7 +4011,7 @@ function use_pg_cron() returns void
     -- Has pg_cron run the jobs of a database whose jobs the orchestrator has run so far, by "up --clock".
 
 
--- 000142_find_next_work
+-- 000143_find_next_work
 -- When the orchestrator next has something to do.
 
 function _find_next_job() returns timestamptz
@@ -4026,7 +4030,7 @@ function _find_next_work(log text) returns double precision
     -- In how many seconds the orchestrator, whose own subscription has this name, has something to do: a schedule, a delivery, a source, a deadline or a test of a subscription.
 
 
--- 000143_list_sources
+-- 000144_list_sources
 -- What the page lists of sources, and shows of one.
 
 function _list_sources(
@@ -4078,7 +4082,7 @@ function _list_sources_of(table_key text) returns table (name text, schedule tex
     -- Your sources that fill a table, which has its name with its schema, quoted where needed.
 
 
--- 000144_choose_exact_types
+-- 000145_choose_exact_types
 -- The types in which a Parquet file has the columns of a table or view: those that have all its values.
 
 function _print_exact_type(attribute text, type regtype, modifier integer) returns text
@@ -4091,7 +4095,7 @@ function _choose_exact_types(relation regclass) returns text[]
     -- For each column of a table or materialized view, in their order, the type in which a Parquet file has all its values: that of the column, or of the domain's values.
 
 
--- 000145_create_definitions
+-- 000146_create_definitions
 -- What a role has defined: which tables are tracked, its views, sources and subscriptions, as documents that files can hold, and that another database can be given.
 
 table definition_keys
@@ -4128,7 +4132,7 @@ function _print_queries() returns jsonb
     -- The queries of your views whose text as it was typed is not known, as Postgres prints them, by the numbers of the registrations.
 
 
--- 000146_export_definitions
+-- 000147_export_definitions
 -- The definitions of a role as they are.
 
 function _list_defined_tables(home name) returns setof _definition
@@ -4159,7 +4163,7 @@ function export_definitions(home name default "current_schema"(), printed jsonb 
     -- What you have defined: tracked tables, watched views, sources and subscriptions, each with the keys of tinydevcrm.definition_keys that differ from the default, for files.
 
 
--- 000147_normalize_definitions
+-- 000148_normalize_definitions
 -- Definitions that somebody writes, in the form in which those of the database are listed.
 
 function _read_name(name text, home name, out schema_name text, out relname text) returns record
@@ -4187,7 +4191,7 @@ function _normalize_subscription(definition jsonb, home name) returns jsonb
     -- The definition of a subscription in the form of tinydevcrm._list_defined_subscriptions(), likewise.
 
 
--- 000148_plan_definitions
+-- 000149_plan_definitions
 -- What would change to make a role's definitions those that files hold.
 
 type _definition_change
@@ -4235,7 +4239,7 @@ function plan_definitions(
     -- What tinydevcrm.apply_definitions() would change, as definitions without secrets: see tinydevcrm.export_definitions().
 
 
--- 000149_define_views
+-- 000150_define_views
 -- Gives tables, views and sources what their definitions say, through the functions that people call.
 
 function _differs(change _definition_change, keys text[]) returns boolean
@@ -4269,7 +4273,7 @@ function _find_defined_view(name text, home name) returns regclass
     -- The view that a definition names, or what stands in for it during a check; null for none.
 
 
--- 000150_define_subscriptions
+-- 000151_define_subscriptions
 -- Gives subscriptions what their definitions say.
 
 function _set_webhook_secret(name text, secret text, grace interval) returns void
@@ -4291,7 +4295,7 @@ function _keep_texts(changes _definition_change[]) returns void
     -- Keeps how the files wrote what may be secret, so that an export writes it the same way.
 
 
--- 000151_stand_in_for_views
+-- 000152_stand_in_for_views
 -- Stands in for a view that a check has not made: an empty materialized view with the same columns.
 
 function _list_null_columns(relation regclass) returns text
@@ -4307,7 +4311,7 @@ function _stand_in(change _definition_change) returns void
     -- Does for a check what tinydevcrm._define_view() does, with an empty stand-in.
 
 
--- 000152_order_views
+-- 000153_order_views
 -- Creates and alters views, each after those that it reads.
 
 function _list_needs(changes _definition_change[]) returns table (place bigint, needs bigint[])
@@ -4335,7 +4339,7 @@ function _define_views(changes _definition_change[], is_checking boolean) return
     -- Creates and alters views, each after those that it reads.
 
 
--- 000153_apply_definitions
+-- 000154_apply_definitions
 -- Makes all of a role's definitions those that files hold, in one transaction, or finds what stands in the way.
 
 function _list_steps(changes _definition_change[], is_late boolean) returns setof _definition_change

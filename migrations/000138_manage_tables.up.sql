@@ -1,59 +1,4 @@
--- What the page does with a user's own tables, what is dropped with them, and what its search finds.
-
-create function tinydevcrm._search(part text, row_limit integer)
-    returns table (kind text, key text, relation regclass, note text)
-    language sql
-    stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select 'view',
-           found.key,
-           (found.matview).relation,
-           (found.matview).status
-      from tinydevcrm._find_matviews('', _search.part, _search.row_limit) as found
-     where found.is_listed
-    union all
-    select 'table',
-           found.key,
-           found.relation,
-           found.source
-      from tinydevcrm._list_tables(_search.part, row_limit => _search.row_limit) as found
-    union all
-    select 'subscription',
-           listed.name,
-           null,
-           listed.target
-      from (
-        select subscriptions.name,
-               coalesce(tinydevcrm._show_url(webhooks.url, webhooks.format), 'worker')
-                   as target
-          from tinydevcrm.subscriptions
-          left join tinydevcrm.webhooks
-            on webhooks.subscription_id = subscriptions.id
-         where subscriptions.owner = quote_ident(current_user)::regrole
-           and position(lower(_search.part) in lower(subscriptions.name)) > 0
-         order by subscriptions.name
-         limit _search.row_limit
-      ) as listed
-    union all
-    select 'source',
-           listed.name,
-           null,
-           listed.state
-      from (
-        select sources.name,
-               tinydevcrm._source_state(sources) as state
-          from tinydevcrm.sources
-         where sources.owner = quote_ident(current_user)::regrole
-           and position(lower(_search.part) in lower(sources.name)) > 0
-         order by sources.name
-         limit _search.row_limit
-      ) as listed
-$$;
-
-comment on function tinydevcrm._search(text, integer) is
-    'The views that you may see and your tables, subscriptions and sources whose names contain a part: up to '
-    'row_limit of each kind. note is the state, the file, or the URL as lists show it.';
+-- Renames and drops a user's own tables, and finds what is dropped with one.
 
 create function tinydevcrm._list_cascaded(relation regclass)
     returns table (classid oid, objid oid, objsubid integer)
@@ -230,7 +175,6 @@ comment on function tinydevcrm._drop_table(regclass, boolean) is
     'when the session has not logged in as the owner, 2BP01 when something depends on the table.';
 
 revoke execute on function
-    tinydevcrm._search(text, integer),
     tinydevcrm._list_cascaded(regclass),
     tinydevcrm._list_dropped_with(regclass),
     tinydevcrm._rename_table(regclass, text),
@@ -238,7 +182,6 @@ revoke execute on function
 from public;
 
 grant execute on function
-    tinydevcrm._search(text, integer),
     tinydevcrm._list_cascaded(regclass),
     tinydevcrm._list_dropped_with(regclass),
     tinydevcrm._rename_table(regclass, text),
