@@ -3,10 +3,6 @@ drop function tinydevcrm._check_session_of(regclass);
 drop function tinydevcrm._is_session_of(regrole);
 drop function tinydevcrm._is_group(regrole);
 drop function tinydevcrm._check_schema(name);
-drop function tinydevcrm._note_mail_server(text);
-drop function tinydevcrm._allow_webhook_networks(cidr[]);
-drop function tinydevcrm._is_private_address(inet);
-drop table tinydevcrm.settings;
 
 drop schema tinydevcrm;
 

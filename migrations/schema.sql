@@ -3,7 +3,26 @@
 
 
 -- 000001_create_schema
--- The group roles, and the schema of everything we own.
+-- The group roles, the schema of everything we own, and the checks of whose a schema, role or relation is.
+
+function _check_schema(schema_name name) returns void
+    -- Checks that users may create tables and views in a schema.
+
+function _is_group(role regrole) returns boolean
+    -- Whether a role is one of our groups.
+
+function _is_session_of(owner regrole) returns boolean
+    -- True when the session has logged in as this role and acts as it; false for null.
+
+function _check_session_of(relation regclass) returns void
+    -- Raises 42501 unless the session has logged in as the owner of a relation: see tinydevcrm._is_session_of().
+
+function _lock_own_table(table_name text, lock_mode text) returns void
+    -- Locks a table, given by its qualified and quoted name, and checks that the session has logged in as its owner.
+
+
+-- 000002_create_settings
+-- The settings of this installation, in one row, and what the orchestrator writes there when it starts.
 
 table settings
     -- Settings of this installation, in one row.
@@ -44,23 +63,8 @@ function _allow_webhook_networks(networks cidr[]) returns void
 function _note_mail_server(server text) returns void
     -- Records by which server the orchestrator sends e-mails; null when by none.
 
-function _check_schema(schema_name name) returns void
-    -- Checks that users may create tables and views in a schema.
 
-function _is_group(role regrole) returns boolean
-    -- Whether a role is one of our groups.
-
-function _is_session_of(owner regrole) returns boolean
-    -- True when the session has logged in as this role and acts as it; false for null.
-
-function _check_session_of(relation regclass) returns void
-    -- Raises 42501 unless the session has logged in as the owner of a relation: see tinydevcrm._is_session_of().
-
-function _lock_own_table(table_name text, lock_mode text) returns void
-    -- Locks a table, given by its qualified and quoted name, and checks that the session has logged in as its owner.
-
-
--- 000002_create_locks
+-- 000003_create_locks
 -- Rows that a session locks, and marks before it refreshes.
 
 table _locks
@@ -94,7 +98,7 @@ function _mark_lock(what text, id bigint, matview_ids bigint[]) returns void
     -- Marks a row of tinydevcrm._locks with the registrations that this session is going to refresh.
 
 
--- 000003_create_server_checks
+-- 000004_create_server_checks
 -- What TinyDevCRM needs of the server.
 
 function _setting(name text) returns text
@@ -125,7 +129,7 @@ function _check_server() returns table (finding text, is_ok boolean, is_needed b
     -- Checks that the software and the settings of the server are as TinyDevCRM needs them.
 
 
--- 000004_create_extensions
+-- 000005_create_extensions
 -- The extensions that everything else needs.
 
 function _may_edit_jobs() returns boolean
@@ -138,7 +142,7 @@ function _read_job_runs() returns void
     -- Makes tinydevcrm._job_runs show pg_cron's history, or nothing where the role that migrates may not read it.
 
 
--- 000005_create_users
+-- 000006_create_users
 -- Many users on one server: each user is a Postgres role with a schema of its own.
 
 function create_user(name text, password text) returns regrole
@@ -154,7 +158,7 @@ function _join_user(owner oid) returns boolean
     -- Whether the role that migrates has the rights of a role, after it has become a member again of a user that create_user() has made: before Postgres 15, users can revoke the membership in themselves.
 
 
--- 000006_create_query_analysis
+-- 000007_create_query_analysis
 -- What the result of a query depends on.
 
 table stable_functions
@@ -173,7 +177,7 @@ function _find_read_reason(relation regclass, reads oid[] default null) returns 
     -- Which relation that a materialized view reads cannot be tracked, and why: a foreign table, a catalog, a sequence, one of another owner, an unlogged table, one with row-level security, one that logical replication fills.
 
 
--- 000007_create_change_tracking
+-- 000008_create_change_tracking
 -- Which tables have changed.
 
 table table_changes
@@ -219,7 +223,7 @@ function _drop_change_triggers(relation regclass) returns void
     -- Drops the triggers that record the changes of a table and its partitions.
 
 
--- 000008_create_csv_types
+-- 000009_create_csv_types
 -- The ladder of column types: data, not code.
 
 table csv_types
@@ -236,7 +240,7 @@ table csv_types
     unique (example)
 
 
--- 000009_create_form_readers
+-- 000010_create_form_readers
 -- Reads numbers and currencies in the ways that people write them.
 
 function _read_number(value text, decimal_mark text) returns numeric
@@ -246,7 +250,7 @@ function _read_currency(value text) returns text
     -- The sign or code of a currency in a text such as -$1,234.56 or 1.234,56 EUR.
 
 
--- 000010_create_csv_forms
+-- 000011_create_csv_forms
 -- Forms: other ways of writing dates and numbers.
 
 table csv_forms
@@ -263,7 +267,7 @@ table csv_forms
     unique (name)
 
 
--- 000011_create_csv_dialects
+-- 000012_create_csv_dialects
 -- How a file is written.
 
 type csv_dialect
@@ -282,7 +286,7 @@ type csv_dialect
     members              text[]       -- Which files of a zip were asked for, as --member names them; null for its only file, and for other files.
 
 
--- 000012_create_csv_names
+-- 000013_create_csv_names
 -- Names the columns of a CSV, and the table that is created from it.
 
 function _cut_name(name text, size integer) returns text
@@ -295,7 +299,7 @@ function _make_table_name(source text) returns text
     -- Table name for the name of a file: without folder and endings, in lower case, with an underscore for each run of other characters.
 
 
--- 000013_create_distributions
+-- 000014_create_distributions
 -- How a table is distributed across the workers of Citus, when this database is a coordinator.
 
 function _find_distribution(relation regclass) returns text
@@ -308,7 +312,7 @@ function _check_citus() returns void
     -- Raises TD010 when the database has no Citus.
 
 
--- 000014_distribute_tables
+-- 000015_distribute_tables
 -- More than one machine: a Citus coordinator shards a table across its workers, or copies it to each worker.
 
 function _refuse_distribution(message text, hint text) returns void
@@ -336,7 +340,7 @@ function list_distributions() returns setof text
     -- Statements that distribute your tables as they are distributed now.
 
 
--- 000015_create_imports
+-- 000016_create_imports
 -- The log of imports.
 
 table import_modes
@@ -396,7 +400,7 @@ table import_problems
     foreign key (import_id) references imports(id) on delete cascade
 
 
--- 000016_create_import_targets
+-- 000017_create_import_targets
 -- Where the rows of an import go: the table that it creates or fills, and the table that its COPY fills.
 
 function _check_table_name(name text) returns name
@@ -427,7 +431,7 @@ function _refuse_value(import imports, column_name text, type text, row_number b
     -- Raises TD006 for the value of a column that its given type does not fit.
 
 
--- 000017_create_import_columns
+-- 000018_create_import_columns
 -- The types of the columns of an import while rows are loaded, and how values are read at the end.
 
 function _find_storage_type(rank integer, out type text, out accepted integer) returns record
@@ -464,7 +468,7 @@ function _read_table_columns(import imports, columns jsonb) returns jsonb
     -- The columns of an import with the types of its table.
 
 
--- 000018_create_import_matching
+-- 000019_create_import_matching
 -- Checks that the columns of an import fit an existing table.
 
 function _find_base_type(type regtype) returns text
@@ -506,7 +510,7 @@ function _separate_currencies(inout import imports) returns imports
     -- Returns a running import with a further column, NAME_currency, for each column of amounts in several currencies, or whose table has such a column.
 
 
--- 000019_check_import_keys
+-- 000020_check_import_keys
 -- The key of an import, and how its table is distributed.
 
 function _check_key(import imports) returns void
@@ -534,7 +538,7 @@ function _distribute_import(import imports) returns text
     -- Distributes the table of an import, with its rows, if the import asks for it.
 
 
--- 000020_create_value_checks
+-- 000021_create_value_checks
 -- Checks that the values of an import fit the columns of an existing table.
 
 function _list_change_conditions(import imports, types jsonb) returns table (name text, text_value text, target_type text, condition text)
@@ -559,7 +563,7 @@ function _list_bad_conditions(import imports) returns table (name text, text_val
     -- For each column of an import that has a type by its user or by the table, the condition for the values that do not fit it.
 
 
--- 000021_find_column_ranks
+-- 000022_find_column_ranks
 -- Finds the rank of the ladder that fits columns of text.
 
 function _build_fit_condition(column_name text, rank integer) returns text
@@ -581,7 +585,7 @@ function _choose_ranks(staging text, names text[]) returns integer[]
     -- The first rank for each column, as _find_first_ranks(), for a table too large to read once per rank.
 
 
--- 000022_settle_import_columns
+-- 000023_settle_import_columns
 -- Settles the types and readings of an import's columns, when all of its rows are loaded.
 
 function _settle_columns(import imports, ranks integer[]) returns jsonb
@@ -594,7 +598,7 @@ function _list_preview_notes(import imports, types jsonb) returns table (name te
     -- What a preview says of columns: a value that the import would refuse, or that several currencies become a column.
 
 
--- 000023_change_target_columns
+-- 000024_change_target_columns
 -- How an import changes the columns of its table: other columns, wider types, comments.
 
 function _add_columns(import imports, types jsonb) returns void
@@ -616,7 +620,7 @@ function _change_columns(import imports, changes text) returns void
     -- Gives the columns of the table of an import their types.
 
 
--- 000024_create_row_placement
+-- 000025_create_row_placement
 -- The end of an import: a new table gets its types; modes replace, append and upsert move the loaded rows into an existing table.
 
 function _list_lost_properties(relation regclass) returns text
@@ -638,7 +642,7 @@ function _analyze_target(import imports) returns void
     -- Analyzes the table of an import.
 
 
--- 000025_create_import_steps
+-- 000026_create_import_steps
 -- An import is one transaction: begin_import() creates a table, a COPY fills it, and finish_import() ends the import.
 
 type import_step
@@ -680,7 +684,7 @@ function _preview_import_columns(import_id bigint, ranks integer[]) returns json
     -- The columns that a running import would report if it were finished now, each with its first values, as samples, and a note when it can be read in two ways, or holds a value that the import would refuse.
 
 
--- 000026_record_import_problems
+-- 000027_record_import_problems
 -- Lines that were repaired or left out, and values that do not fit.
 
 function record_import_problems(
@@ -696,7 +700,7 @@ function reject_import_values(import_id bigint) returns table (row_number bigint
     -- Removes the loaded rows of a running import with values that do not fit a given type, or a type of the table, and returns them: their numbers, from 1, why, and their values.
 
 
--- 000027_create_import_staging
+-- 000028_create_import_staging
 -- The import by psql: copy fills a staging table of text columns, and import_staging() creates a typed table from it, by the rules and steps of every import.
 
 function _refuse_staging_row() returns boolean
@@ -723,7 +727,7 @@ function import_staging(
     -- Creates a typed table from a staging table of text columns that you filled by \copy: an import for psql alone.
 
 
--- 000028_create_row_readers
+-- 000029_create_row_readers
 -- Reads the rows of a table or materialized view: for the page, as JSON and CSV, and for widgets.
 
 function _is_built_in(type oid) returns boolean
@@ -780,7 +784,7 @@ function _describe_columns(names text[], types text[]) returns jsonb
     -- Columns in the form that programs get: [{"name": …, "type": …}].
 
 
--- 000029_summarize_columns
+-- 000030_summarize_columns
 -- What is in the columns of a table or materialized view.
 
 function _summarize_column(
@@ -815,7 +819,7 @@ function _summarize_columns(relation regclass, cell_limit bigint default 250000)
     -- What is in each column of a table or materialized view: nulls, different values, the lowest and the highest of them, and the three most frequent ones with their counts.
 
 
--- 000030_create_query_previews
+-- 000031_create_query_previews
 -- Checks and previews a query before it becomes a materialized view.
 
 function _check_query(query text) returns void
@@ -828,7 +832,7 @@ function preview_query(query text, row_limit integer default 10, out columns jso
     -- The columns of a query, [{"name": …, "type": …}], and its first rows.
 
 
--- 000031_create_matviews
+-- 000032_create_matviews
 -- The registry of materialized views: each row is a watched materialized view.
 
 table notify_rules
@@ -962,7 +966,7 @@ table dropped_matviews
     primary key (id)
 
 
--- 000032_keep_written_queries
+-- 000033_keep_written_queries
 -- The query of a view as it was typed: Postgres keeps neither its comments nor its lines.
 
 function _matview_definitions_note_written() returns trigger
@@ -975,7 +979,7 @@ function _keep_written(relation regclass, query text) returns void
     -- Keeps the query of a watched view as it was typed.
 
 
--- 000033_track_matviews
+-- 000034_track_matviews
 -- Which watched views are stale: a table that they read has changed since their last refresh.
 
 table matview_sources
@@ -1007,7 +1011,7 @@ function _analyze_again(ids bigint[]) returns void
     -- Makes views stale and analyzes them again: at once, or by upkeep when another session has locked them.
 
 
--- 000034_find_stale_matviews
+-- 000035_find_stale_matviews
 -- Which views are stale, and what a refresh sees for certain.
 
 function _has_changed_since(matview_id bigint, snapshot text) returns boolean
@@ -1020,7 +1024,7 @@ function _current_snapshot() returns text
     -- What a statement that runs next sees for certain: the transactions that have ended, so not this one.
 
 
--- 000035_track_tables
+-- 000036_track_tables
 -- Which tables are tracked, on request and for a new view.
 
 function _analyze_readers(relation regclass) returns void
@@ -1039,7 +1043,7 @@ function _settle_tracking() returns void
     -- Analyzes views again when that is requested, or when their tables have lost their trigger or changed their owner, or logical replication fills them now.
 
 
--- 000036_remove_seen_changes
+-- 000037_remove_seen_changes
 -- When a recorded change may be removed: see tinydevcrm._remove_seen_changes().
 
 table _change_horizon
@@ -1058,7 +1062,7 @@ function _remove_seen_changes() returns bigint
     -- Removes changes that no view needs any more, and returns how many.
 
 
--- 000037_date_table_changes
+-- 000038_date_table_changes
 -- When tables last changed, to about a minute, and the deadline of a view.
 
 table table_change_times
@@ -1080,7 +1084,7 @@ function _check_deadline(matview matviews) returns void
     -- Raises TD007 for a view with a notify_deadline that reads no table whose changes we see.
 
 
--- 000038_create_matview_keys
+-- 000039_create_matview_keys
 -- The unique index on a key lets others read a materialized view during a refresh.
 
 function _set_key(relation regclass, key text[]) returns void
@@ -1102,7 +1106,7 @@ function _restore_key(matview matviews) returns text
     -- Creates the index on the key again after a plain refresh, if the rows allow it, so that the next refresh is concurrent.
 
 
--- 000039_watch_matviews
+-- 000040_watch_matviews
 -- The functions that users call to create, watch and drop a materialized view.
 
 function _find_registration(relation regclass) returns matviews
@@ -1144,7 +1148,7 @@ function _relation(schema_name name, name text) returns regclass
     -- The relation of that schema and name; null when there is none.
 
 
--- 000040_find_matviews
+-- 000041_find_matviews
 -- Finds a watched view by what somebody calls it, a free name, and what a view reads.
 
 function _find_unused_name(wanted text, schema_name name default "current_schema"()) returns text
@@ -1166,7 +1170,7 @@ function _find_matview(
     -- The watched materialized view that the first of these names with a match means, and the place of that name.
 
 
--- 000041_mute_matviews
+-- 000042_mute_matviews
 -- Mutes: until a time, nothing of a view notifies.
 
 function _compute_mute(until timestamptz) returns interval
@@ -1179,7 +1183,7 @@ function unmute_matview(relation regclass) returns void
     -- Ends the mute of a materialized view.
 
 
--- 000042_create_events
+-- 000043_create_events
 -- Each refresh writes one row, the record of what happened.
 
 table matview_refresh_events
@@ -1231,7 +1235,7 @@ function _matview_refresh_events_notify() returns trigger
     -- Sends the id of an event that goes to subscriptions: see tinydevcrm._notify().
 
 
--- 000043_create_event_readers
+-- 000044_create_event_readers
 -- How events are read: as programs get them, who may see them, and the latest of them.
 
 function _order_row_columns(event matview_refresh_events) returns json
@@ -1283,7 +1287,7 @@ function _list_recent_refreshes(matview_ids bigint[], row_limit integer) returns
     -- The last refreshes of each of these materialized views, up to row_limit per view, without skipped ones, oldest first.
 
 
--- 000044_create_notify_rules
+-- 000045_create_notify_rules
 -- The notify rules.
 
 table matview_baselines
@@ -1351,7 +1355,7 @@ function _find_suppression(matview matviews, refresh _refresh, outcome text) ret
     -- Why a refresh of this outcome does not notify: a value of tinydevcrm.matview_refresh_events.suppressed_by; null when it notifies.
 
 
--- 000045_hash_rows
+-- 000046_hash_rows
 -- How the rows of a view are hashed and spread over buckets.
 
 function _build_row_hash(relation regclass, ignored_columns text[], sign integer) returns text
@@ -1367,7 +1371,7 @@ function _list_columns(relation regclass) returns text
     -- The columns of a relation, quoted, in their order.
 
 
--- 000046_list_row_changes
+-- 000047_list_row_changes
 -- What a comparison found: the added, removed and updated rows that an event carries.
 
 function _print_key(printed text, key text[]) returns text
@@ -1407,7 +1411,7 @@ function _cut_rows(rows jsonb, byte_limit integer) returns jsonb
     -- The first elements of an array, as many as together stay within a number of bytes of JSON.
 
 
--- 000047_compare_rows
+-- 000048_compare_rows
 -- Compares the rows of a view with its baseline, bucket by bucket, and finds whether they changed.
 
 function _unpack_places(places bytea) returns tid[]
@@ -1423,7 +1427,7 @@ function _detect_change(matview matviews, refresh _refresh) returns _refresh
     -- Finds whether the rows of a materialized view differ from those of its last refresh: by a hash of all rows in any order when other views read it, else by the comparison with the baseline (two sums of 64-bit hashes: a chance of 1 in 2^128).
 
 
--- 000048_create_refresh_requests
+-- 000049_create_refresh_requests
 -- Refreshes that somebody other than the owner has requested, for a job of the owner: another role, or upkeep, which makes up for missed ones.
 
 table refresh_requests
@@ -1440,7 +1444,7 @@ function _request_refresh(matview matviews) returns void
     -- Requests a refresh by a job of the owner, and says so in a notice.
 
 
--- 000049_create_refresh_records
+-- 000050_create_refresh_records
 -- What a refresh leaves: its event, and what the registry remembers of it.
 
 function _matview_refresh_events_remember() returns trigger
@@ -1459,7 +1463,7 @@ function _record_refresh(matview matviews, schedule_id bigint, started_at timest
     -- Writes the event of a refresh, and what the next refresh is compared with.
 
 
--- 000050_record_ended_refreshes
+-- 000051_record_ended_refreshes
 -- Refreshes that ended their session, and what a failure's message says.
 
 function _find_ended_pause(ended_count integer) returns interval
@@ -1481,7 +1485,7 @@ function _explain_failure(relation regclass, refresh _refresh, took interval) re
     -- The message of a failed refresh.
 
 
--- 000051_limit_refreshes
+-- 000052_limit_refreshes
 -- How long a refresh waits for locks, and how long it takes at most.
 
 function _limit_lock_waits(
@@ -1500,7 +1504,7 @@ function _is_overdue(started_at timestamptz, share real default 1) returns boole
     -- Whether a refresh that a job began at that time takes longer than it may, or than a share of that.
 
 
--- 000052_create_refreshes
+-- 000053_create_refreshes
 -- A refresh: how it runs, what it finds, and what is recorded of it.
 
 function _begin_refresh(matview matviews) returns _refresh
@@ -1522,7 +1526,7 @@ function refresh_matview(relation regclass) returns matview_refresh_events
     -- Refreshes a watched materialized view now and returns the event.
 
 
--- 000053_refresh_on_request
+-- 000054_refresh_on_request
 -- The job that does the refreshes which somebody other than the owner has requested.
 
 procedure refresh_requested()
@@ -1535,7 +1539,7 @@ function _find_requested_matview(after_id bigint) returns matviews
     -- The next materialized view of this session's role whose refresh is requested; null when there is none.
 
 
--- 000054_create_schedule_syntax
+-- 000055_create_schedule_syntax
 -- What a cron expression means, and when it is due next.
 
 function _is_cron(schedule text) returns boolean
@@ -1579,7 +1583,7 @@ function _compute_next_zoned_time(cron_schedule text, time_zone text, after time
     -- The first minute after a time at which a cron expression in a time zone is due.
 
 
--- 000055_create_schedule_words
+-- 000056_create_schedule_words
 -- What a schedule may look like: words, a period or a cron expression, and a time zone.
 
 function _schedule_hint() returns text
@@ -1601,7 +1605,7 @@ function _parse_schedule(inout schedule text, out seconds integer, out time_zone
     -- Reads a schedule: words, a period or a cron expression, and after it perhaps a time zone.
 
 
--- 000056_create_schedule_times
+-- 000057_create_schedule_times
 -- When a schedule is due, in its time zone, and the schedule that pg_cron gets for it.
 
 function _cron_has_seconds() returns boolean
@@ -1623,7 +1627,7 @@ function _find_round(schedule text, time_zone text, cron_schedule text, called_a
     -- The round that a job called at a time is for: schedule, time_zone and cron_schedule as in tinydevcrm.schedules.
 
 
--- 000057_create_schedules
+-- 000058_create_schedules
 -- When materialized views are refreshed.
 
 table schedules
@@ -1660,7 +1664,7 @@ function _matviews_settle_watches() returns trigger
     -- Keeps tinydevcrm.change_watches true when a view gets another schedule or query.
 
 
--- 000058_assign_lanes
+-- 000059_assign_lanes
 -- Slow views have a job of their own, in which they delay only each other.
 
 function _find_last_look(matview matviews) returns timestamptz
@@ -1679,7 +1683,7 @@ function _find_round_grace(seconds integer, cron_schedule text) returns interval
     -- How long a refresh by this schedule may be overdue before it is late.
 
 
--- 000059_plan_rounds
+-- 000060_plan_rounds
 -- Which materialized views a round refreshes, and in which order.
 
 function _compute_change_due(matview matviews) returns timestamptz
@@ -1713,7 +1717,7 @@ function _find_due_matview(matview_id bigint, schedule_ids bigint[], due_at time
     -- The registration of a materialized view if it is still due.
 
 
--- 000060_create_scheduled_rounds
+-- 000061_create_scheduled_rounds
 -- What the job of a schedule does: it refreshes the materialized views that are due, each in a transaction of its own.
 
 function _refresh_due_matview(
@@ -1744,7 +1748,7 @@ function _list_loop_schedules(is_slow boolean) returns bigint[]
     -- The schedules that a loop serves for the role that has logged in, either those for slow materialized views or the others; null when there are none.
 
 
--- 000061_refresh_on_change
+-- 000062_refresh_on_change
 -- What the job of the schedule "on change" does, and the orchestrator: it refreshes what is stale until nothing is.
 
 function _find_change_schedule() returns bigint
@@ -1775,7 +1779,7 @@ procedure refresh_changed(
     -- Refreshes the views of this session's role that are scheduled "on change" and stale, each in a transaction of its own, those first that others read.
 
 
--- 000062_create_jobs_as_owners
+-- 000063_create_jobs_as_owners
 -- A superuser gives each pg_cron job to its owner.
 
 function _is_job_owner(owner regrole) returns boolean
@@ -1791,7 +1795,7 @@ function _take_jobs(job_ids bigint[]) returns setof bigint
     -- Those of these jobs that no other session has locked, locked.
 
 
--- 000063_create_schedule_jobs
+-- 000064_create_schedule_jobs
 -- The pg_cron jobs of schedules.
 
 function _describe_job(schedule schedules, out job_name text, out command text) returns record
@@ -1822,7 +1826,7 @@ function _matviews_end_pause() returns trigger
     -- Remembers when a pause ended: what was due before is neither late nor made up for.
 
 
--- 000064_create_request_jobs
+-- 000065_create_request_jobs
 -- The pg_cron jobs that do what was requested: refreshes that another session may not run, and those of views on change.
 
 function _refresh_requests_create_job() returns trigger
@@ -1838,7 +1842,7 @@ function _wake_change_jobs(served regrole) returns double precision
     -- Makes the jobs "on change" of all owners but one run each second, if views of theirs are stale.
 
 
--- 000065_describe_schedules
+-- 000066_describe_schedules
 -- A schedule in words, with which users check what they have written.
 
 function _join_words(items text[]) returns text
@@ -1863,7 +1867,7 @@ function describe_schedule(inout schedule text, out words text, out time_zone te
     -- A schedule in its normal form and in words, the time zone of the words, and the next three times at which it is due; none for "on change".
 
 
--- 000066_schedule_matviews
+-- 000067_schedule_matviews
 -- What users call to schedule the refreshes of a materialized view.
 
 function _assign_schedule(relation regclass, schedule text, time_zone text, catch_up boolean) returns schedules
@@ -1893,7 +1897,7 @@ function resume_matview(relation regclass) returns void
     -- Ends the pause of a materialized view: it is refreshed when its schedule is next due.
 
 
--- 000067_find_late_matviews
+-- 000068_find_late_matviews
 -- Which refreshes are late, and which were missed while the database was down.
 
 function _request_missed_refreshes() returns void
@@ -1912,7 +1916,7 @@ function _list_late_matviews() returns table (matview_id bigint, schedule_id big
     -- The materialized views that you may see and that are late: a refresh by the schedule was due, and has not begun.
 
 
--- 000068_check_templates
+-- 000069_check_templates
 -- Whether a template of a notification is one: Mustache, without what it does not need here.
 
 function _refuse_template(template text, what text, problem text, place integer, hint text) returns void
@@ -1922,7 +1926,7 @@ function _check_template(template text, what text) returns void
     -- Checks a template in Mustache, of the title or of the message, which what names.
 
 
--- 000069_create_audience_rules
+-- 000070_create_audience_rules
 -- The rules that a subscription may have of its own: which of the events of a view it gets.
 
 table outcome_rules
@@ -1951,8 +1955,8 @@ function _find_recipient(address text, allowed_domains text[]) returns text
     -- The address to which a message goes, from a value of the data: null unless it is one plain e-mail address of one of these domains.
 
 
--- 000070_create_subscriptions
--- Who is notified.
+-- 000071_create_subscriptions
+-- Who is notified: each row is a subscription.
 
 table subscriptions
     -- Named receivers of events.
@@ -1994,6 +1998,10 @@ function _subscriptions_drop() returns trigger
 function _subscriptions_check_templates() returns trigger
     -- Refuses a template that cannot be rendered: see tinydevcrm._check_template().
 
+
+-- 000072_manage_subscriptions
+-- The calls that create, change, pause, mute and drop subscriptions.
+
 function _find_own_subscription(name text) returns bigint
     -- Number of the caller's subscription of that name.
 
@@ -2026,7 +2034,7 @@ function unmute_subscription(name text) returns void
     -- Ends the mute of a subscription.
 
 
--- 000071_create_audiences
+-- 000073_create_audiences
 -- Several audiences of one view: subscriptions with rules of their own, and with rows apart.
 
 function _list_asked_rules(matview_id bigint, owner regrole, out asked_rules text[], out carries_all boolean) returns record
@@ -2051,7 +2059,7 @@ function set_audience(
     -- Sets which events of its view a subscription gets, and in which parts, from the next event on.
 
 
--- 000072_split_events
+-- 000074_split_events
 -- Which subscriptions get an event, and which of its rows: all, each alone, or those of an address.
 
 function _list_held_rules(event matview_refresh_events) returns text[]
@@ -2087,7 +2095,7 @@ function _find_event_recipient(
     -- The address of these rows of an event; null unless all have the same, to which messages may go.
 
 
--- 000073_create_deliveries
+-- 000075_create_deliveries
 -- Delivery is at least once.
 
 table deliveries
@@ -2137,7 +2145,7 @@ function _deliveries_redeliver() returns trigger
     -- Makes a delivery pending again, with a new number and with all its attempts.
 
 
--- 000074_create_pending_deliveries
+-- 000076_create_pending_deliveries
 -- The queue: which deliveries are pending, in the order in which they are received.
 
 table pending_deliveries
@@ -2163,7 +2171,7 @@ function _deliveries_requeue() returns trigger
     -- Puts a delivery back into the queue, or gives it its new number there.
 
 
--- 000075_fan_out_events
+-- 000077_fan_out_events
 -- The transaction that writes an event writes a delivery for each subscription to it.
 
 function _list_event_readers(owner regrole) returns setof regrole
@@ -2173,7 +2181,7 @@ function _matview_refresh_events_fan_out() returns trigger
     -- Writes a delivery of each event for each subscription whose owner may see it, and whose own rules, if it has any, hold; or one for each of its parts: see tinydevcrm._split_event().
 
 
--- 000076_order_deliveries
+-- 000078_order_deliveries
 -- Which deliveries can be received next: the first pending one of each view, its head.
 
 function _list_heads(subscription_id bigint) returns setof deliveries
@@ -2186,7 +2194,7 @@ function _list_due_heads(subscription_id bigint, head_limit integer) returns tab
     -- The heads of a subscription that may be received now, up to a number.
 
 
--- 000077_group_failures
+-- 000079_group_failures
 -- Fifty views that fail for one reason are one message.
 
 function _find_delivery_before(subscription_id bigint, matview_id bigint, event_id bigint) returns bigint
@@ -2208,7 +2216,7 @@ function grouped_events(delivery_id bigint) returns setof matview_refresh_events
     -- The events that a delivery carries besides its own: failures of other views for the same reason, or other recoveries.
 
 
--- 000078_receive_deliveries
+-- 000080_receive_deliveries
 -- How a worker takes deliveries, and answers each.
 
 function _lock_due_deliveries(subscription_id bigint, batch_size integer, run_length integer) returns tid[]
@@ -2257,7 +2265,7 @@ function reject_event(delivery_id bigint, reason text default null, retry_after 
     -- Rejects a delivery that could not be handled, with the reason.
 
 
--- 000079_create_redeliveries
+-- 000081_create_redeliveries
 -- Makes deliveries pending again: one, all parked ones, or all since a time.
 
 function _requeue_deliveries(delivery_ids bigint[]) returns bigint
@@ -2276,7 +2284,7 @@ function _make_waiting_due(subscription_id bigint) returns void
     -- Makes the deliveries of a subscription that wait for a retry due now.
 
 
--- 000080_create_latest_deliveries
+-- 000082_create_latest_deliveries
 -- The newest deliveries of a subscription, and the states of views and deliveries, which only this file defines.
 
 function _find_renamed_read(matview_id bigint) returns text
@@ -2330,7 +2338,7 @@ function _find_next_delivery(subscription_id bigint) returns deliveries
     -- The delivery of a subscription that is received next, unless an endpoint delays it; null when none is pending or all are in flight.
 
 
--- 000081_create_webhook_formats
+-- 000083_create_webhook_formats
 -- The shapes in which a webhook posts: data, not code, so that page, command line and psql list the same ones.
 
 table webhook_formats
@@ -2361,7 +2369,7 @@ function _show_url(url text, format text) returns text
     -- A URL as lists show it.
 
 
--- 000082_create_webhooks
+-- 000084_create_webhooks
 -- A subscription whose deliveries the orchestrator posts to a URL, in the format that its receiver takes: tinydevcrm.webhook_formats.
 
 table webhooks
@@ -2430,7 +2438,7 @@ function rotate_webhook_secret(name text, grace interval default '1 day') return
     -- Gives a webhook a new secret and returns it.
 
 
--- 000083_check_webhook_urls
+-- 000085_check_webhook_urls
 -- Where a webhook may post.
 
 function _find_url_problem(url text) returns text
@@ -2443,7 +2451,7 @@ function _webhooks_check_url() returns trigger
     -- Raises TD007 when nothing can be posted to the URL of a webhook, or not in its format, and says why.
 
 
--- 000084_check_webhook_headers
+-- 000086_check_webhook_headers
 -- Which headers of their own the owners of webhooks may send.
 
 function _find_header_problem(headers jsonb) returns text
@@ -2456,7 +2464,7 @@ function _webhooks_check_headers() returns trigger
     -- Raises TD007 when headers cannot be sent with the posts of a webhook, and says why.
 
 
--- 000085_track_endpoints
+-- 000087_track_endpoints
 -- Whether the endpoint of a webhook is down: failures in a row, probes, and the first success.
 
 function _webhooks_set_failing() returns trigger
@@ -2478,7 +2486,7 @@ function _note_failure(subscription_id bigint) returns boolean
     -- Counts a failure of an endpoint and sets the pause until the next probe: 5 seconds, twice as much after each failed one, up to settings.webhook_probe_pause, ± a quarter by chance.
 
 
--- 000086_describe_events
+-- 000088_describe_events
 -- What a person is notified of: an event in words.
 
 function _encode_path(part text) returns text
@@ -2506,7 +2514,7 @@ function _build_notification(
     -- What the orchestrator needs to write the post of an event in a format other than standard: the event in words (see tinydevcrm._describe_event()) and as JSON, the comment on the view, the templates, the limits of the format, and the names of the other views that the post is about.
 
 
--- 000087_create_digests
+-- 000089_create_digests
 -- When a webhook that gathers posts its next message: at the times of its digest, or some time after its last e-mail.
 
 function _compute_next_digest(digest text, after timestamptz) returns timestamptz
@@ -2525,7 +2533,7 @@ function _hold_posts(subscription_id bigint, until timestamptz) returns void
     -- Posts nothing of a webhook that gathers before a time.
 
 
--- 000088_gather_posts
+-- 000090_gather_posts
 -- One post for several deliveries: a digest, and the e-mails that would follow each other within a minute.
 
 function _gathers(webhook webhooks) returns boolean
@@ -2553,7 +2561,7 @@ function _build_digest(webhook webhooks, delivery_id bigint) returns json
     -- The body of a post that carries several events: in format standard of type digest, with the events in data; else a notification whose events are notifications, as tinydevcrm._build_notification() returns them.
 
 
--- 000089_create_emails
+-- 000091_create_emails
 -- An e-mail is a webhook of format email: its URL is mailto: and the addresses.
 
 function _list_addresses(webhook webhooks) returns setof text
@@ -2597,7 +2605,7 @@ function _subscription_state(subscription subscriptions) returns text
     -- The state of a subscription: ok, failing (a delivery waits for another attempt or is parked), paused (by its owner), switched off (its endpoint is gone for good, or its last recipient has unsubscribed), no mail server (its e-mails wait until the orchestrator has an SMTP_URL), or view dropped (its materialized view is gone, or its owner may no longer see it: what is pending is still delivered, and nothing new comes).
 
 
--- 000090_build_posts
+-- 000092_build_posts
 -- The bodies of posts: of an event, of several that are gathered, and of a part of one.
 
 function _build_webhook_body(event matview_refresh_events, superseded_by bigint default null, others json default null) returns json
@@ -2618,7 +2626,7 @@ function _build_part(
     -- The body of the post of a webhook that does not gather, in a format other than standard: that of an event or of a part of it; for an e-mail with its recipients.
 
 
--- 000091_post_webhooks
+-- 000093_post_webhooks
 -- What the orchestrator calls to post the deliveries of a webhook.
 
 function _endpoint_is_due(webhook webhooks) returns boolean
@@ -2660,7 +2668,7 @@ function _release_posts(delivery_ids bigint[]) returns void
     -- Gives back deliveries that were received but not posted, with their attempt.
 
 
--- 000092_receive_posts_together
+-- 000094_receive_posts_together
 -- Several webhooks receive by one statement.
 
 function _receive_posts_of(
@@ -2687,7 +2695,7 @@ function _receive_posts_of(
     -- Does what tinydevcrm._receive_posts() does for several webhooks, one after the other, until max_count posts or max_bytes are received.
 
 
--- 000093_answer_posts
+-- 000095_answer_posts
 -- What follows from the answer of an endpoint.
 
 function _disable_webhook(subscription_id bigint, reason text) returns void
@@ -2727,7 +2735,7 @@ function _refuse_post(
     -- Handles an endpoint's refusal of a post.
 
 
--- 000094_retry_subscriptions
+-- 000096_retry_subscriptions
 -- Retry now, and when the next attempt is.
 
 function retry_subscription(name text) returns bigint
@@ -2737,7 +2745,7 @@ function _find_next_attempt(subscription subscriptions) returns timestamptz
     -- When the next delivery of a subscription may be received, or the endpoint that is down is probed; null when it is paused, none is pending or all are in flight.
 
 
--- 000095_preview_messages
+-- 000097_preview_messages
 -- What people would be notified of: the message of a subscription by its templates, for the last event or an example.
 
 function _find_example_event(subscription_id bigint) returns matview_refresh_events
@@ -2747,7 +2755,7 @@ function preview_message(name text, title text default null, message text defaul
     -- What the message of a subscription is made of, for its last event or for an example, with other templates than its own if they are given: orchestrator subscription preview and the page render them.
 
 
--- 000096_test_subscriptions
+-- 000098_test_subscriptions
 -- A test of a subscription really sends a message.
 
 table subscription_tests
@@ -2801,7 +2809,7 @@ function _finish_test(test_id bigint, status integer, duration interval, answer 
     -- Records how a test has ended: the status, 0 for none, and the first characters of the answer.
 
 
--- 000097_create_embeds
+-- 000099_create_embeds
 -- Widgets show the rows of a materialized view on other sites, if its owner allows that.
 
 function _are_origins(origins text[]) returns boolean
@@ -2854,7 +2862,7 @@ function _find_embed(name text) returns bigint
     -- Number of the registration whose widget has this name in its address: schema.name, quoted or not.
 
 
--- 000098_create_sources
+-- 000100_create_sources
 -- Where files come from again and again: a URL that the orchestrator fetches by a schedule, and how what it gets is imported.
 
 table sources
@@ -2909,7 +2917,7 @@ function _sources_drop() returns trigger
     -- Deletes a source whose owner has set is_dropped.
 
 
--- 000099_create_source_runs
+-- 000101_create_source_runs
 -- What became of the sources: a run each time that one is due or asked for.
 
 table source_runs
@@ -2953,7 +2961,7 @@ function _source_runs_end() returns trigger
     -- Records with a source how its run has ended.
 
 
--- 000100_manage_sources
+-- 000102_manage_sources
 -- The calls that create, change, run, pause and drop sources.
 
 function _find_own_source(name text) returns bigint
@@ -3011,7 +3019,7 @@ function drop_source(name text) returns void
     -- Drops a source with its runs.
 
 
--- 000101_take_source_runs
+-- 000103_take_source_runs
 -- How orchestrators take runs: for a minute each, which they put off while they work.
 
 function _make_due_runs() returns void
@@ -3057,7 +3065,7 @@ function _describe_run(run source_runs) returns table (
     -- What an orchestrator needs to fetch a run: the URL, the headers, what the server said of the last file, and how to import the new one.
 
 
--- 000102_answer_source_runs
+-- 000104_answer_source_runs
 -- What orchestrators answer.
 
 function _lock_run(run_id bigint, attempt integer) returns source_runs
@@ -3095,7 +3103,7 @@ function _fail_run(
     -- Records that an attempt has failed.
 
 
--- 000103_import_fetched
+-- 000105_import_fetched
 -- The files of other roles: an orchestrator puts the rows into a staging table of ours, and the owner's own pg_cron job moves them into the table, because defaults, checks and triggers of that table run as the role that fills it.
 
 table source_rows
@@ -3134,7 +3142,7 @@ procedure import_fetched()
     -- Imports the files that an orchestrator has fetched for the sources of this session's role, each in a transaction of its own.
 
 
--- 000104_note_sources
+-- 000106_note_sources
 -- A source that fails, recovers, or has nothing new for its deadline writes an event, as a view does.
 
 function _sources_note() returns trigger
@@ -3176,11 +3184,8 @@ view source_status
     is_troubled          boolean      -- Whether the state needs attention.
 
 
--- 000105_create_retention
--- Removes what has expired, so that the tables do not grow without end.
-
-procedure remove_expired(batch_size integer default 10000)
-    -- Removes refresh events with their deliveries, imports, runs of sources, definitions of dropped views, and pg_cron's history of TinyDevCRM's jobs when they are older than tinydevcrm.settings says, and events of a materialized view beyond event_limit.
+-- 000107_remove_events
+-- Removes events, with their deliveries: those that have expired, and those beyond the limit of their view.
 
 function _remove_events(ids bigint[]) returns bigint
     -- Removes these events with their deliveries, except those that another session has locked.
@@ -3193,6 +3198,13 @@ function _list_surplus_matviews() returns bigint[]
 
 function _remove_surplus_events(matview_id bigint, batch_size integer) returns bigint
     -- Removes one batch of the oldest events of a materialized view beyond tinydevcrm.settings.event_limit, except those that still have deliveries to acknowledge, and returns how many.
+
+
+-- 000108_create_retention
+-- The job that removes what has expired, so that no table grows without end, and what it removes besides events.
+
+procedure remove_expired(batch_size integer default 10000)
+    -- Removes refresh events with their deliveries, imports, runs of sources, definitions of dropped views, and pg_cron's history of TinyDevCRM's jobs when they are older than tinydevcrm.settings says, and events of a materialized view beyond event_limit.
 
 function _remove_expired_job_runs(batch_size integer) returns bigint
     -- Removes one batch of pg_cron's expired history of TinyDevCRM's jobs and returns how many.
@@ -3207,7 +3219,7 @@ function _remove_expired_runs(batch_size integer) returns bigint
     -- Removes one batch of the runs of sources that are older than tinydevcrm.settings.import_retention, or beyond the last 1000 of their source, and returns how many.
 
 
--- 000106_create_status
+-- 000109_create_status
 -- The state of everything, as views.
 
 function _find_clock() returns integer
@@ -3288,7 +3300,7 @@ view subscription_status
     to_column            text         -- The column with the address of who gets a row; null when there is none.
 
 
--- 000107_create_overview
+-- 000110_create_overview
 -- The overview: one row of counts.
 
 view overview
@@ -3311,8 +3323,8 @@ view overview
     cron_is_running      boolean      -- Whether pg_cron runs, or an orchestrator with --clock.
 
 
--- 000108_create_page_lists
--- What the page lists: the imported tables, the views with all that it shows of each, and what needs attention.
+-- 000111_list_tables
+-- What the page lists of tables and imports, and shows of one.
 
 view imported_tables
     -- The tables that imports have created and that still exist, each with the newest import into it that you may see.
@@ -3331,6 +3343,49 @@ view imported_tables
     problem_count        bigint       -- Lines of the file that were repaired: see tinydevcrm.import_problems.
     notices              text[]       -- What it did not do although its user may expect it.
     finished_at          timestamptz  -- When it finished.
+
+function _size_of(relation regclass) returns bigint
+    -- The bytes of a table with its indexes; null while another session has locked it against readers, or waits to do so, as for an import that replaces its rows: the size would wait.
+
+function _list_tables(
+        part text,
+        sort text default null,
+        is_descending boolean default false,
+        row_limit integer default null,
+        row_offset integer default 0
+    ) returns table (
+        key text,
+        relation regclass,
+        row_estimate bigint,
+        byte_count bigint,
+        matview_count bigint,
+        source text,
+        finished_at timestamptz
+    )
+    -- The tables of the role that has logged in, whose names contain a part: sorted by name, rows or views, or else by their newest import.
+
+function _describe_table(names text[], schemas name[] default current_schemas(true)) returns table (
+        relation regclass,
+        place bigint,
+        key text,
+        name text,
+        byte_count bigint,
+        description text,
+        distribution text
+    )
+    -- The first table of these names that the role that has logged in owns, and the place of that name in the list.
+
+function _list_imports(
+        part text,
+        import_id bigint default null,
+        row_limit integer default null,
+        row_offset integer default 0
+    ) returns table (key text, relation regclass, imported imports, source_name text)
+    -- The imports, newest first, whose file or table has a part in its name; or one of them.
+
+
+-- 000112_list_matviews
+-- What the page lists of views, and shows of one.
 
 function _matview_key(name text, schemas name[] default current_schemas(true)) returns text
     -- The name with schema, as in events, of the watched materialized view that psql would find by this name.
@@ -3373,11 +3428,18 @@ function _find_matviews(
     )
     -- The views whose names contain a part, of one state if one is given: sorted by name or refreshed (the last refresh), or else failing and late ones first and then the newest.
 
+
+-- 000113_create_home_lists
+-- What the home page lists of all kinds: what needs attention, and what its search finds.
+
 function _list_troubled(row_limit integer) returns table (kind text, key text, relation regclass, state text, reason text, since timestamptz)
     -- The views that you may see and your subscriptions and sources that need attention, with the reason and since when: up to row_limit of each kind, failing and late ones first.
 
+function _search(part text, row_limit integer) returns table (kind text, key text, relation regclass, note text)
+    -- The views that you may see and your tables, subscriptions and sources whose names contain a part: up to row_limit of each kind.
 
--- 000109_list_subscriptions
+
+-- 000114_list_subscriptions
 -- What the page lists of subscriptions, and shows of one.
 
 function _list_subscriptions(
@@ -3411,7 +3473,7 @@ function _describe_subscription(name text) returns table (
     -- What the page of your subscription shows beside its deliveries.
 
 
--- 000110_follow_changes
+-- 000115_follow_changes
 -- The registry follows what users do by hand.
 
 function _record_drop(
@@ -3451,7 +3513,7 @@ function _imports_note_renamed() returns trigger
     -- Adds a notice when an import has created a table: which watched views still read an older table of this name, which an earlier import created and which has been renamed since.
 
 
--- 000111_find_changed_definitions
+-- 000116_find_changed_definitions
 -- Finds what depends on a definition, and whether a definition on which a view depends has changed.
 
 function _list_dependents(class_ids oid[], object_ids oid[]) returns setof oid
@@ -3461,7 +3523,7 @@ function _find_fingerprint(relation regclass) returns text
     -- A hash of the definitions on which the rows of a materialized view depend: of relations, columns, rules, partitions, functions, types, operators and text search configurations.
 
 
--- 000112_follow_table_changes
+-- 000117_follow_table_changes
 -- Tracking follows what users do by hand: a new partition, a disabled or dropped trigger, a view with another query, another body of a function, other labels of a type, a refresh without TinyDevCRM.
 
 function _follow_relations(relations oid[]) returns void
@@ -3492,7 +3554,7 @@ event trigger tinydevcrm_follow_dropped_parts on sql_drop: _follow_dropped_parts
     -- Keeps the tracking of changes true when a partition or a trigger is dropped.
 
 
--- 000113_note_late_matviews
+-- 000118_note_late_matviews
 -- Writes an event when a view is late.
 
 function _note_late(start_wait interval default '00:02:00') returns void
@@ -3502,14 +3564,14 @@ function _note_late_of(owner regrole) returns void
     -- As tinydevcrm._note_late(), for the views of one owner.
 
 
--- 000114_note_silent_matviews
+-- 000119_note_silent_matviews
 -- Writes an event when the tables of a view have not changed for too long, and when they have again.
 
 function _note_silent() returns void
     -- Writes an event, silent, for each view whose tables have not changed, and were not imported, within its notify_deadline, once, and another, resumed, when they have again.
 
 
--- 000115_settle_requests
+-- 000120_settle_requests
 -- Jobs for what waits: refreshes that were requested, or left by a job whose session ended, and fetched files.
 
 function _request_left_rounds() returns void
@@ -3522,7 +3584,7 @@ function _settle_fetches() returns void
     -- Gives each owner with fetched files a job that imports them, and removes the job of all others.
 
 
--- 000116_settle_jobs_as_owners
+-- 000121_settle_jobs_as_owners
 -- Where pg_cron belongs to somebody else: settles the jobs of each user as that user.
 
 function _settle_jobs_of(owner regrole) returns void
@@ -3532,7 +3594,7 @@ function _settle_jobs_of_others() returns void
     -- Settles the jobs of all users of whom this role is a member, where pg_cron belongs to somebody else.
 
 
--- 000117_end_sessions
+-- 000122_end_sessions
 -- Ends the sessions of users who are locked or gone, and cancels refreshes that take too long.
 
 function _end_locked_sessions() returns void
@@ -3542,7 +3604,7 @@ function _cancel_overdue_refreshes() returns table (pid integer, role_name name,
     -- Cancels each refresh of a job that takes longer than the statement_timeout of its session, or than tinydevcrm.settings.refresh_timeout, and returns the sessions.
 
 
--- 000118_create_upkeep
+-- 000123_create_upkeep
 -- Upkeep: a job that finds what no trigger sees.
 
 function _list_unsettled_jobs() returns table (job_id bigint, schedule_id bigint, what text)
@@ -3567,7 +3629,7 @@ function _find_last_upkeep() returns timestamptz
     -- When the upkeep job last succeeded; null when that is not among the last 100000 runs of all jobs.
 
 
--- 000119_record_listeners
+-- 000124_record_listeners
 -- Whether notifications reach the programs of a role.
 
 table listeners
@@ -3585,14 +3647,14 @@ function _record_listener(is_deaf boolean) returns void
     -- Records whether the last probe of a program of the caller's role did not arrive.
 
 
--- 000120_check_rights
+-- 000125_check_rights
 -- Checks what the role of TinyDevCRM may do, where it is no superuser.
 
 function _check_rights() returns table (finding text, is_ok boolean, detail text, hint text)
     -- Where TinyDevCRM does not belong to a superuser: what it may do, what the rest costs, and what to type.
 
 
--- 000121_create_checks
+-- 000126_create_checks
 -- Checks an installation: each finding says what to type.
 
 function _check_workers() returns table (finding text, is_ok boolean, detail text, hint text)
@@ -3611,7 +3673,7 @@ function check_installation() returns table (finding text, is_ok boolean, detail
     -- Checks whether the server is set up as TinyDevCRM needs it.
 
 
--- 000122_create_metrics
+-- 000127_create_metrics
 -- The metrics that Prometheus reads: one row for each value, with the values of its labels.
 
 function _sees_all(relation regclass) returns boolean
@@ -3633,7 +3695,7 @@ function _metrics() returns table (name text, labels text[], value double precis
     -- The gauges of /metrics, as the caller sees them: name, values of the labels, value.
 
 
--- 000124_drop_users
+-- 000129_drop_users
 -- Drops a user.
 
 function _check_droppable(dropped regrole, new_owner regrole) returns void
@@ -3646,14 +3708,14 @@ function drop_user(name text, new_owner text default null) returns void
     -- Drops a user that create_user() has made, with their subscriptions, and ends their sessions.
 
 
--- 000125_create_watchdog
+-- 000130_create_watchdog
 -- The watchdog: what the orchestrator calls each second, so that no session of a user blocks everyone.
 
 function _end_blocking_sessions(queue_usage double precision default pg_notification_queue_usage()) returns table (pid integer, role_name name, reason text)
     -- Ends the sessions of users that block everyone, and returns them.
 
 
--- 000126_create_rule_replays
+-- 000131_create_rule_replays
 -- When a notify rule would have notified, from the events that are recorded.
 
 function _find_step(
@@ -3710,7 +3772,7 @@ function replay_rule(
     -- The recorded refreshes of a view at which a notify rule would have notified, and why; also those of which that cannot be known (is_known is false), because the rule compares rows and nothing compared them then.
 
 
--- 000127_move_registrations
+-- 000132_move_registrations
 -- A registration can move to another materialized view of its owner: when the query of a view is altered, a new materialized view takes the place of the old one.
 
 function _matviews_check_move() returns trigger
@@ -3732,7 +3794,7 @@ function _move_registrations(old regclass[], new regclass[], out kept text[], ou
     -- Calls tinydevcrm._move_registration() for each pair.
 
 
--- 000128_list_matview_settings
+-- 000133_list_matview_settings
 -- What a materialized view has besides its rows, as statements that give it to another one of the same name: indexes, grants, comments, options.
 
 function _list_index_settings(relation regclass) returns table (what text, statement text)
@@ -3754,7 +3816,7 @@ function _apply_settings(what text[], statements text[], out kept text[], out lo
     -- Runs statements that give a materialized view its indexes, grants and the like.
 
 
--- 000129_lock_readers
+-- 000134_lock_readers
 -- What is built on a view, and the locks for changing both: against refreshes while the new rows are computed, and against readers at the end.
 
 type _built_on
@@ -3784,7 +3846,7 @@ function _lock_against_readers(relation regclass) returns _built_on[]
     -- Locks a view and what is built on it against readers, once nobody reads them.
 
 
--- 000130_alter_matview_queries
+-- 000135_alter_matview_queries
 -- Another query for a watched view.
 
 function _clear_names_and_grants(old regclass, new regclass) returns void
@@ -3813,7 +3875,7 @@ function alter_matview_query(
     -- Gives a watched materialized view another query, and fills it.
 
 
--- 000131_describe_matviews
+-- 000136_describe_matviews
 -- All that is set for one view, for who wants to change it.
 
 function _show_query(relation regclass) returns text
@@ -3823,7 +3885,7 @@ function describe_matview(relation regclass) returns json
     -- A view as one JSON object: its query, what it reads, whether it is tracked or why not, rule, schedule, and the subscriptions that get its events.
 
 
--- 000132_restore_matviews
+-- 000137_restore_matviews
 -- Records what materialized views are made of, keeps that true, and makes a dropped one again.
 
 function _print_query(relation regclass) returns text
@@ -3854,42 +3916,8 @@ function restore_matview(name text) returns regclass
     -- Makes a materialized view of yours again that was dropped, with its query, notify rule, key, schedule and mute.
 
 
--- 000133_manage_tables
--- What the page shows of a user's own tables, and does with them, and what its search finds.
-
-function _size_of(relation regclass) returns bigint
-    -- The bytes of a table with its indexes; null while another session has locked it against readers, or waits to do so, as for an import that replaces its rows: the size would wait.
-
-function _list_tables(
-        part text,
-        sort text default null,
-        is_descending boolean default false,
-        row_limit integer default null,
-        row_offset integer default 0
-    ) returns table (
-        key text,
-        relation regclass,
-        row_estimate bigint,
-        byte_count bigint,
-        matview_count bigint,
-        source text,
-        finished_at timestamptz
-    )
-    -- The tables of the role that has logged in, whose names contain a part: sorted by name, rows or views, or else by their newest import.
-
-function _search(part text, row_limit integer) returns table (kind text, key text, relation regclass, note text)
-    -- The views that you may see and your tables, subscriptions and sources whose names contain a part: up to row_limit of each kind.
-
-function _describe_table(names text[], schemas name[] default current_schemas(true)) returns table (
-        relation regclass,
-        place bigint,
-        key text,
-        name text,
-        byte_count bigint,
-        description text,
-        distribution text
-    )
-    -- The first table of these names that the role that has logged in owns, and the place of that name in the list.
+-- 000138_manage_tables
+-- Renames and drops a user's own tables, and finds what is dropped with one.
 
 function _list_cascaded(relation regclass) returns table (classid oid, objid oid, objsubid integer)
     -- What "drop … cascade" of a relation drops too, without the parts of these objects, which go with them anyway: addresses as in pg_depend.
@@ -3903,23 +3931,15 @@ function _rename_table(relation regclass, name text) returns text
 function _drop_table(relation regclass, with_dependents boolean) returns void
     -- Drops a table, with what tinydevcrm._list_dropped_with() lists if that is wanted.
 
-function _list_imports(
-        part text,
-        import_id bigint default null,
-        row_limit integer default null,
-        row_offset integer default 0
-    ) returns table (key text, relation regclass, imported imports, source_name text)
-    -- The imports, newest first, whose file or table has a part in its name; or one of them.
 
-
--- 000134_create_sample
+-- 000139_create_sample
 -- The sample: a table, a view of it and a schedule, to see how everything works together.
 
 function create_sample(schema_name name default "current_schema"(), out relation regclass, out matview regclass) returns record
     -- Creates a table of the numbers 0 to 9 and a view of the one that is the last digit of the current second, refreshed every 5 seconds.
 
 
--- 000135_set_up_matviews
+-- 000140_set_up_matviews
 -- What the pages of views read beside the list: what a view reads and who gets its events, names for the query editor, a rule tried on what was recorded.
 
 function _describe_reads(relation regclass) returns table (kind text, key text, relation regclass)
@@ -3944,7 +3964,7 @@ function _set_up_matview(name text, query text, notify_when text, schedule text,
     -- Creates a view with its rule (empty for that of tinydevcrm._suggest_rule()), subscribes to it, by a webhook if there is a URL, and schedules it; an empty schedule is left out, and so is a subscription without name and URL.
 
 
--- 000136_list_event_details
+-- 000141_list_event_details
 -- What the page of one event shows beside the event.
 
 function _find_neighbours(event_id bigint, out previous bigint, out next bigint) returns record
@@ -3960,7 +3980,7 @@ function _list_event_deliveries(event_id bigint) returns table (
     -- The deliveries of an event to your subscriptions, up to 100, those first that are not acknowledged.
 
 
--- 000137_create_clock
+-- 000142_create_clock
 -- The clock: what orchestrator up --clock calls to run the jobs of a database without pg_cron.
 
 function _compute_next_run(schedule text, after timestamptz) returns timestamptz
@@ -3991,7 +4011,7 @@ function use_pg_cron() returns void
     -- Has pg_cron run the jobs of a database whose jobs the orchestrator has run so far, by "up --clock".
 
 
--- 000138_find_next_work
+-- 000143_find_next_work
 -- When the orchestrator next has something to do.
 
 function _find_next_job() returns timestamptz
@@ -4010,7 +4030,7 @@ function _find_next_work(log text) returns double precision
     -- In how many seconds the orchestrator, whose own subscription has this name, has something to do: a schedule, a delivery, a source, a deadline or a test of a subscription.
 
 
--- 000139_list_sources
+-- 000144_list_sources
 -- What the page lists of sources, and shows of one.
 
 function _list_sources(
@@ -4062,7 +4082,7 @@ function _list_sources_of(table_key text) returns table (name text, schedule tex
     -- Your sources that fill a table, which has its name with its schema, quoted where needed.
 
 
--- 000140_choose_exact_types
+-- 000145_choose_exact_types
 -- The types in which a Parquet file has the columns of a table or view: those that have all its values.
 
 function _print_exact_type(attribute text, type regtype, modifier integer) returns text
@@ -4075,7 +4095,7 @@ function _choose_exact_types(relation regclass) returns text[]
     -- For each column of a table or materialized view, in their order, the type in which a Parquet file has all its values: that of the column, or of the domain's values.
 
 
--- 000141_create_definitions
+-- 000146_create_definitions
 -- What a role has defined: which tables are tracked, its views, sources and subscriptions, as documents that files can hold, and that another database can be given.
 
 table definition_keys
@@ -4112,7 +4132,7 @@ function _print_queries() returns jsonb
     -- The queries of your views whose text as it was typed is not known, as Postgres prints them, by the numbers of the registrations.
 
 
--- 000142_export_definitions
+-- 000147_export_definitions
 -- The definitions of a role as they are.
 
 function _list_defined_tables(home name) returns setof _definition
@@ -4143,7 +4163,7 @@ function export_definitions(home name default "current_schema"(), printed jsonb 
     -- What you have defined: tracked tables, watched views, sources and subscriptions, each with the keys of tinydevcrm.definition_keys that differ from the default, for files.
 
 
--- 000143_normalize_definitions
+-- 000148_normalize_definitions
 -- Definitions that somebody writes, in the form in which those of the database are listed.
 
 function _read_name(name text, home name, out schema_name text, out relname text) returns record
@@ -4171,7 +4191,7 @@ function _normalize_subscription(definition jsonb, home name) returns jsonb
     -- The definition of a subscription in the form of tinydevcrm._list_defined_subscriptions(), likewise.
 
 
--- 000144_plan_definitions
+-- 000149_plan_definitions
 -- What would change to make a role's definitions those that files hold.
 
 type _definition_change
@@ -4219,7 +4239,7 @@ function plan_definitions(
     -- What tinydevcrm.apply_definitions() would change, as definitions without secrets: see tinydevcrm.export_definitions().
 
 
--- 000145_define_views
+-- 000150_define_views
 -- Gives tables, views and sources what their definitions say, through the functions that people call.
 
 function _differs(change _definition_change, keys text[]) returns boolean
@@ -4253,7 +4273,7 @@ function _find_defined_view(name text, home name) returns regclass
     -- The view that a definition names, or what stands in for it during a check; null for none.
 
 
--- 000146_define_subscriptions
+-- 000151_define_subscriptions
 -- Gives subscriptions what their definitions say.
 
 function _set_webhook_secret(name text, secret text, grace interval) returns void
@@ -4275,7 +4295,7 @@ function _keep_texts(changes _definition_change[]) returns void
     -- Keeps how the files wrote what may be secret, so that an export writes it the same way.
 
 
--- 000147_stand_in_for_views
+-- 000152_stand_in_for_views
 -- Stands in for a view that a check has not made: an empty materialized view with the same columns.
 
 function _list_null_columns(relation regclass) returns text
@@ -4291,7 +4311,7 @@ function _stand_in(change _definition_change) returns void
     -- Does for a check what tinydevcrm._define_view() does, with an empty stand-in.
 
 
--- 000148_order_views
+-- 000153_order_views
 -- Creates and alters views, each after those that it reads.
 
 function _list_needs(changes _definition_change[]) returns table (place bigint, needs bigint[])
@@ -4319,7 +4339,7 @@ function _define_views(changes _definition_change[], is_checking boolean) return
     -- Creates and alters views, each after those that it reads.
 
 
--- 000149_apply_definitions
+-- 000154_apply_definitions
 -- Makes all of a role's definitions those that files hold, in one transaction, or finds what stands in the way.
 
 function _list_steps(changes _definition_change[], is_late boolean) returns setof _definition_change

@@ -1,7 +1,5 @@
-drop function tinydevcrm._list_troubled(integer);
 drop function tinydevcrm._find_matviews(
     text, text, integer, name[], text, text, boolean, integer);
 drop function tinydevcrm._describe_view(text[], name[]);
 drop function tinydevcrm._read_names(text);
 drop function tinydevcrm._matview_key(text, name[]);
-drop view tinydevcrm.imported_tables;

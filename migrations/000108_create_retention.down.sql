@@ -8,7 +8,3 @@ drop function tinydevcrm._remove_expired_runs(integer);
 drop function tinydevcrm._remove_expired_drops(integer);
 drop function tinydevcrm._remove_expired_imports(integer);
 drop function tinydevcrm._remove_expired_job_runs(integer);
-drop function tinydevcrm._remove_surplus_events(bigint, integer);
-drop function tinydevcrm._list_surplus_matviews();
-drop function tinydevcrm._remove_expired_events(bigint, integer);
-drop function tinydevcrm._remove_events(bigint[]);

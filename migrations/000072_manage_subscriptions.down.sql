@@ -6,6 +6,3 @@ drop function tinydevcrm.drop_subscription(text);
 drop function tinydevcrm.alter_subscription(text, text, text);
 drop function tinydevcrm.create_subscription(text, regclass, integer, boolean, text, boolean);
 drop function tinydevcrm._find_own_subscription(text);
-drop table tinydevcrm.subscriptions;
-drop function tinydevcrm._subscriptions_check_templates();
-drop function tinydevcrm._subscriptions_drop();

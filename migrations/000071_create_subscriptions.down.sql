@@ -1,0 +1,3 @@
+drop table tinydevcrm.subscriptions;
+drop function tinydevcrm._subscriptions_check_templates();
+drop function tinydevcrm._subscriptions_drop();

@@ -1,0 +1,2 @@
+drop function tinydevcrm._search(text, integer);
+drop function tinydevcrm._list_troubled(integer);
