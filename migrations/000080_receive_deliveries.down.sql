@@ -3,5 +3,4 @@ drop function tinydevcrm._compute_retry_delay(integer);
 drop function tinydevcrm.acknowledge_events(bigint[]);
 drop function tinydevcrm.receive_events(text, integer, interval);
 drop function tinydevcrm._receive_deliveries(bigint, integer, interval, integer, tid[]);
-drop function tinydevcrm._lock_due_deliveries(bigint, integer, integer);
 drop function tinydevcrm._find_newer_acknowledged(bigint, bigint, bigint);

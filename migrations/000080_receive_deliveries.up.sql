@@ -1,128 +1,5 @@
 -- How a worker takes deliveries, and answers each.
 
-create function tinydevcrm._lock_due_deliveries(
-    subscription_id bigint,
-    batch_size      integer,
-    run_length      integer
-)
-    returns tid[]
-    language plpgsql
-    volatile
-    set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off
-    set enable_bitmapscan = off
-    set enable_sort = off
-    set plan_cache_mode = force_generic_plan
-    set jit = off
-as $$
-declare
-    v_places     tid[];
-    v_found      tid[];
-    v_head_limit integer;
-    v_run_length integer;
-    v_head_count bigint;
-    v_ids        bigint[];
-    v_views      bigint[];
-    v_locked     bigint[];
-begin
-    -- Mostly the views of a few heads fill a batch. When what waits behind them is locked or not due,
-    -- the last pass takes the heads alone, or those of other views would be left out.
-    for v_pass in 1 .. 3 loop
-        v_head_limit := case
-            when v_pass = 1 then 10
-            else least(_lock_due_deliveries.batch_size, 1000000) + 100
-        end;
-        v_run_length := case when v_pass < 3 then _lock_due_deliveries.run_length else 1 end;
-
-        -- Who locks a head has its view, so a head is locked before those behind it.
-        with due as (
-            select heads.*
-              from tinydevcrm._list_due_heads(
-                       _lock_due_deliveries.subscription_id,
-                       v_head_limit) as heads
-             order by heads.event_id
-        ),
-        waiting as (
-            select head.matview_id,
-                   run.delivery_id
-              from due
-             cross join lateral (
-                select deliveries.matview_id,
-                       deliveries.event_id
-                  from tinydevcrm.deliveries
-                 where deliveries.id = due.delivery_id
-                   and deliveries.state = 'pending'
-                   and deliveries.visible_at <= clock_timestamp()
-                   for update skip locked
-             ) as head
-             cross join lateral (
-                select pending.delivery_id
-                  from tinydevcrm.pending_deliveries as pending
-                 where pending.subscription_id = _lock_due_deliveries.subscription_id
-                   and pending.matview_id = head.matview_id
-                   and pending.event_id >= head.event_id
-                 order by pending.event_id, pending.row_number
-                 limit v_run_length
-             ) as run
-             limit _lock_due_deliveries.batch_size
-        )
-        select array_agg(waiting.delivery_id),
-               array_agg(waiting.matview_id),
-               (select count(*) from due)
-          into v_ids,
-               v_views,
-               v_head_count
-          from waiting;
-
-        exit when v_ids is null and v_head_count < v_head_limit;
-
-        select array_agg(locked.id),
-               array_agg(locked.place)
-          into v_locked,
-               v_found
-          from (
-            select deliveries.id,
-                   deliveries.ctid as place
-              from tinydevcrm.deliveries
-             where deliveries.id = any (v_ids)
-               and deliveries.state = 'pending'
-               and deliveries.visible_at <= clock_timestamp()
-               for update skip locked
-          ) as locked;
-
-        -- Not those behind one that another worker or transaction has.
-        if cardinality(v_locked) < cardinality(v_ids) then
-            v_found := array(
-                select judged.place
-                  from (
-                    select locked.place,
-                           bool_and(locked.id is not null)
-                               over (partition by waiting.matview_id order by waiting.number) as is_next
-                      from unnest(v_ids, v_views) with ordinality as waiting (id, matview_id, number)
-                      left join unnest(v_locked, v_found) as locked (id, place)
-                        on locked.id = waiting.id
-                  ) as judged
-                 where judged.is_next
-            );
-        end if;
-
-        if v_places is null or cardinality(v_found) > cardinality(v_places) then
-            v_places := v_found;
-        end if;
-
-        exit when cardinality(v_places) >= _lock_due_deliveries.batch_size
-               or v_head_count < v_head_limit
-                  and coalesce(cardinality(v_ids), 0) < _lock_due_deliveries.batch_size;
-    end loop;
-
-    return v_places;
-end
-$$;
-
-comment on function tinydevcrm._lock_due_deliveries(bigint, integer, integer) is
-    'Locks the deliveries that are received next, up to a number, and up to run_length of each '
-    'materialized view. Returns their ctids.';
-
 create function tinydevcrm._find_newer_acknowledged(
     subscription_id bigint,
     matview_id      bigint,
@@ -439,7 +316,6 @@ comment on function tinydevcrm.reject_event(bigint, text, interval) is
     'it for over a second.';
 
 revoke execute on function
-    tinydevcrm._lock_due_deliveries(bigint, integer, integer),
     tinydevcrm._find_newer_acknowledged(bigint, bigint, bigint),
     tinydevcrm._receive_deliveries(bigint, integer, interval, integer, tid[]),
     tinydevcrm.receive_events(text, integer, interval),
@@ -449,7 +325,6 @@ revoke execute on function
 from public;
 
 grant execute on function
-    tinydevcrm._lock_due_deliveries(bigint, integer, integer),
     tinydevcrm._find_newer_acknowledged(bigint, bigint, bigint),
     tinydevcrm._receive_deliveries(bigint, integer, interval, integer, tid[]),
     tinydevcrm.receive_events(text, integer, interval),

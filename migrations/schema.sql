@@ -2182,7 +2182,7 @@ function _matview_refresh_events_fan_out() returns trigger
 
 
 -- 000078_order_deliveries
--- Which deliveries can be received next: the first pending one of each view, its head.
+-- Which deliveries are received next: those of each view from its first pending one on, its head.
 
 function _list_heads(subscription_id bigint) returns setof deliveries
     -- The first pending delivery of each materialized view of a subscription: the only ones that can be received next.
@@ -2192,6 +2192,9 @@ function _choose_start(subscription_id bigint) returns bigint
 
 function _list_due_heads(subscription_id bigint, head_limit integer) returns table (matview_id bigint, event_id bigint, delivery_id bigint)
     -- The heads of a subscription that may be received now, up to a number.
+
+function _lock_due_deliveries(subscription_id bigint, batch_size integer, run_length integer) returns tid[]
+    -- Locks the deliveries that are received next, up to a number, and up to run_length of each materialized view.
 
 
 -- 000079_group_failures
@@ -2218,9 +2221,6 @@ function grouped_events(delivery_id bigint) returns setof matview_refresh_events
 
 -- 000080_receive_deliveries
 -- How a worker takes deliveries, and answers each.
-
-function _lock_due_deliveries(subscription_id bigint, batch_size integer, run_length integer) returns tid[]
-    -- Locks the deliveries that are received next, up to a number, and up to run_length of each materialized view.
 
 function _find_newer_acknowledged(subscription_id bigint, matview_id bigint, event_id bigint) returns bigint
     -- The newest event of the same materialized view that the subscription has acknowledged, if it is newer than this one and among the newest ten.
