@@ -286,7 +286,7 @@ comment on function tinydevcrm._deliveries_redeliver() is
     'definer: takes the next number, which users cannot choose. As a trigger it runs only for a '
     'change that row-level security has let through.';
 
-create trigger _200_redeliver
+create trigger _900_redeliver
     after update of is_redelivered on tinydevcrm.deliveries
     for each row
     execute function tinydevcrm._deliveries_redeliver();
