@@ -71,6 +71,8 @@ func insertOne(t *testing.T, pool *sql.DB, statement string, args ...any) time.D
 	return time.Since(began)
 }
 
-func middle(values []time.Duration) time.Duration { return slices.Sorted(slices.Values(values))[len(values)/2] }
+func middle(values []time.Duration) time.Duration {
+	return slices.Sorted(slices.Values(values))[len(values)/2]
+}
 
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }
