@@ -159,9 +159,9 @@ create policy deliveries_answer on tinydevcrm.deliveries
     using (pg_has_role(owner, 'usage'))
     with check (
         visible_at >= timestamptz 'epoch'
-        and (visible_at <= clock_timestamp() + interval '90 days' or leader_event_id <> event_id)
+        -- A day more, because clocks are set back, and 90 days are an hour longer in some time zones.
+        and (visible_at <= clock_timestamp() + interval '91 days' or leader_event_id <> event_id)
         and (least(acknowledged_at, parked_at) >= timestamptz 'epoch') is not false
-        -- A day, because clocks are set back.
         and (greatest(acknowledged_at, parked_at) <= clock_timestamp() + interval '1 day') is not false
     );
 
@@ -286,7 +286,7 @@ comment on function tinydevcrm._deliveries_redeliver() is
     'definer: takes the next number, which users cannot choose. As a trigger it runs only for a '
     'change that row-level security has let through.';
 
-create trigger _200_redeliver
+create trigger _900_redeliver
     after update of is_redelivered on tinydevcrm.deliveries
     for each row
     execute function tinydevcrm._deliveries_redeliver();

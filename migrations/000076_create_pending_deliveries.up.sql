@@ -175,16 +175,31 @@ create function tinydevcrm._deliveries_requeue()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- The trigger of the one that carries it may have ended it since.
-    if new.leader_event_id is not null
-       and not exists (
-           select
-             from tinydevcrm.deliveries
-            where deliveries.id = new.id
-              and deliveries.state = 'pending'
-       )
-    then
-        return null;
+    if new.leader_event_id is not null then
+        -- The trigger of the one that carries it may have ended it since.
+        if not exists (
+            select
+              from tinydevcrm.deliveries
+             where deliveries.id = new.id
+               and deliveries.state = 'pending'
+        ) then
+            return null;
+        end if;
+
+        -- It leaves its group when the one that carried it has ended: it would never be received.
+        update tinydevcrm.deliveries
+           set leader_event_id = null,
+               visible_at = clock_timestamp()
+         where deliveries.id = new.id
+           and deliveries.leader_event_id <> deliveries.event_id
+           and not exists (
+               select
+                 from tinydevcrm.deliveries as leader
+                where leader.event_id = new.leader_event_id
+                  and leader.leader_event_id = new.leader_event_id
+                  and leader.subscription_id = new.subscription_id
+                  and leader.state = 'pending'
+           );
     end if;
 
     insert into tinydevcrm.pending_deliveries (

@@ -56,15 +56,23 @@ create function tinydevcrm._matview_refresh_events_fan_out()
     set jit = off
 as $$
 declare
-    v_owner    regrole;
-    v_matviews bigint[];
-    v_readers  oid[];
+    v_owner       regrole;
+    v_matviews    bigint[];
+    v_is_notified boolean;
+    v_held_rules  text[];
+    v_readers     oid[];
 begin
     -- Mostly one event, and always those of one owner.
-    for v_owner, v_matviews in
+    for v_owner, v_matviews, v_is_notified, v_held_rules in
         select written.owner,
-               array_agg(distinct written.matview_id)
+               array_agg(distinct written.matview_id),
+               bool_or(written.is_notified),
+               array_agg(distinct held.rule)
           from written
+          join tinydevcrm.matview_refresh_events as notified
+            on notified.id = written.id
+          left join lateral unnest(tinydevcrm._list_held_rules(notified)) as held (rule)
+            on true
          where written.is_notified
             or written.held_rules is not null
          group by written.owner
@@ -87,6 +95,11 @@ begin
              where subscriptions.owner = v_owner
                and (subscriptions.matview_id is null or subscriptions.matview_id = any (v_matviews))
                and (subscriptions.muted_until is null or subscriptions.muted_until <= clock_timestamp())
+               -- One that gets none of these events is not locked.
+               and case
+                       when subscriptions.notify_when is null then v_is_notified
+                       else subscriptions.notify_when && v_held_rules
+                   end
                for key share of subscriptions
         ),
         -- A refresh does not wait for a subscription that another role has locked: that role misses the
@@ -102,6 +115,10 @@ begin
              where subscriptions.owner = any (v_readers)
                and (subscriptions.matview_id is null or subscriptions.matview_id = any (v_matviews))
                and (subscriptions.muted_until is null or subscriptions.muted_until <= clock_timestamp())
+               and case
+                       when subscriptions.notify_when is null then v_is_notified
+                       else subscriptions.notify_when && v_held_rules
+                   end
                for key share of subscriptions skip locked
         ),
         events as materialized (

@@ -10,7 +10,11 @@ declare
     v_count bigint;
 begin
     update tinydevcrm.deliveries
-       set is_redelivered = true
+       set is_redelivered = true,
+           -- Times that have been written before the clock was set back may be out of range.
+           visible_at = clock_timestamp(),
+           acknowledged_at = case when deliveries.acknowledged_at is not null then clock_timestamp() end,
+           parked_at = case when deliveries.parked_at is not null then clock_timestamp() end
      where deliveries.id = any (_requeue_deliveries.delivery_ids);
 
     get diagnostics v_count = row_count;

@@ -63,6 +63,16 @@ declare
     -- More follow in the next message.
     v_places constant tid[] := tinydevcrm._lock_due_deliveries(new.subscription_id, 10000, 10000);
 begin
+    -- Another one carries it, perhaps since this statement.
+    if exists (
+        select
+          from tinydevcrm.deliveries
+         where deliveries.id = new.id
+           and deliveries.leader_event_id <> deliveries.event_id
+    ) then
+        return null;
+    end if;
+
     update tinydevcrm.deliveries
        set leader_event_id = new.event_id,
            visible_at = case

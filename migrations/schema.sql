@@ -2126,7 +2126,6 @@ table deliveries
     foreign key (subscription_id) references subscriptions(id) on delete cascade
     trigger _100_complete after update: _deliveries_complete()
     trigger _100_set_matview before insert: _deliveries_set_matview()
-    trigger _200_redeliver after update of is_redelivered: _deliveries_redeliver()
     trigger _400_requeue after update: _deliveries_requeue()
     trigger _500_dequeue after update: _deliveries_dequeue()
     trigger _500_enqueue after insert: _deliveries_enqueue()
@@ -2134,6 +2133,7 @@ table deliveries
     trigger _500_remove after delete: _deliveries_remove()
     trigger _600_gather after update of is_gathered: _deliveries_gather()
     trigger _610_release after delete: _deliveries_release()
+    trigger _900_redeliver after update of is_redelivered: _deliveries_redeliver()
 
 function _deliveries_set_matview() returns trigger
     -- Sets the materialized view of a delivery and the first of its rows, which users cannot write.

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(40);
+select plan(41);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -25,6 +25,14 @@ select is_empty(
 
 select tinydevcrm.refresh_matview('a');
 select tinydevcrm.refresh_matview('b');
+
+select tinydevcrm.create_subscription('failures', 'b', notify_when => 'failed');
+select tinydevcrm.refresh_matview('b');
+select is(
+    (select xmax::text from tinydevcrm.subscriptions where name = 'failures'), '0',
+    'an event locks no subscription whose rules do not hold');
+select tinydevcrm.drop_subscription('failures');
+delete from tinydevcrm.matview_refresh_events where id = (select max(id) from tinydevcrm.matview_refresh_events);
 
 create temporary table received as
 select *

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(15);
+select plan(20);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -122,6 +122,27 @@ update tinydevcrm.deliveries set is_gathered = true, state = 'acknowledged'
 select is_empty(
     $$ select from tinydevcrm.deliveries where state = 'pending' and visible_at = 'infinity' $$,
     'one that ends and gathers in one statement carries nothing');
+rollback to savepoint before;
+
+-- several changes in one statement
+
+update tinydevcrm.deliveries set is_gathered = true, is_redelivered = true where id in (select id from carrying where leads);
+select results_eq(
+    'select leads, state from carrying order by leads',
+    $$ values (false, 'pending'::text), (true, 'pending') $$, 'one that gathers and is delivered again carries the other');
+savepoint grouped;
+update tinydevcrm.deliveries set state = 'acknowledged', is_redelivered = true where id in (select id from carrying where leads);
+select is(pg_temp.pending('hook'), 'v1 v2', 'one is delivered again with what it carries, whatever state the statement gives it');
+rollback to savepoint grouped;
+update tinydevcrm.deliveries set is_gathered = true where id in (select id from carrying where not leads);
+select results_eq(
+    'select leads, state from carrying order by leads',
+    $$ values (false, 'pending'::text), (true, 'pending') $$, 'one that is carried gathers nothing');
+update tinydevcrm.deliveries set state = 'acknowledged' where id in (select id from carrying where leads);
+update tinydevcrm.deliveries set state = 'pending' where leader_event_id <> event_id;
+select is(pg_temp.pending('hook'), 'v2', 'what was carried is pending alone when the state says so');
+select is_empty(
+    $$ select from tinydevcrm.deliveries where state = 'pending' and visible_at = 'infinity' $$, 'and is received');
 rollback to savepoint before;
 
 -- what is removed

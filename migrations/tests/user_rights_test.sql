@@ -3,7 +3,7 @@
 
 begin;
 
-select plan(68);
+select plan(70);
 
 create temporary table written as
 select c.oid as relation,
@@ -158,14 +158,29 @@ select throws_ok(
     format('update tinydevcrm.deliveries set state = ''pending'', visible_at = %s where id = %s', time, delivery_id),
     '42501', null, 'nobody hides a delivery until ' || time)
   from tap_facts
- cross join unnest(array['clock_timestamp() + interval ''91 days''', 'timestamptz ''infinity''', 'timestamptz ''-infinity''']) as time;
+ cross join unnest(array['clock_timestamp() + interval ''92 days''', 'timestamptz ''infinity''', 'timestamptz ''-infinity''']) as time;
 update tinydevcrm.deliveries
    set state = 'parked', acknowledged_at = clock_timestamp()
  where id = (select delivery_id from tap_facts);
 select ok(
     (select acknowledged_at is null and parked_at is not null from tinydevcrm.deliveries where id = (select delivery_id from tap_facts)),
     'the times follow the state, whatever a user says');
-update tinydevcrm.deliveries set is_redelivered = true where id = (select delivery_id from tap_facts);
+-- In another time zone, 90 days may be an hour longer.
+update tinydevcrm.deliveries
+   set state = 'pending', visible_at = clock_timestamp() + interval '90 days 1 hour'
+ where id = (select delivery_id from tap_facts);
+select is(
+    tinydevcrm.acknowledge_events(array[delivery_id]), 1::bigint,
+    'what has been hidden for 90 days is acknowledged, whatever the time zone is')
+  from tap_facts;
+reset session authorization;
+update tinydevcrm.deliveries
+   set acknowledged_at = acknowledged_at + interval '1 year', visible_at = visible_at + interval '1 year'
+ where id = (select delivery_id from tap_facts);
+set local session authorization "Tap Ann";
+select lives_ok(
+    format('select tinydevcrm.redeliver_event(%s)', delivery_id), 'and redelivered after the clock was set back')
+  from tap_facts;
 select results_eq(
     $$ select state, attempts, id > (select delivery_id from tap_facts)
          from tinydevcrm.deliveries

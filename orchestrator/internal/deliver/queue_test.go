@@ -31,8 +31,31 @@ const differences = `
 	     = (queue.subscription_id, queue.matview_id, queue.event_id, queue.row_number, queue.delivery_id, queue.owner)
 	 where queue.delivery_id is null or waiting.id is null`
 
+// contradictions are the deliveries whose columns contradict each other, and those that wait for one that does not carry them.
+const contradictions = `
+	select coalesce(string_agg(delivery::text, '; '), '')
+	  from tinydevcrm.deliveries as delivery
+	  left join tinydevcrm.deliveries as leader
+	    on (leader.event_id, leader.subscription_id) = (delivery.leader_event_id, delivery.subscription_id)
+	 where (delivery.acknowledged_at is not null) <> (delivery.state = 'acknowledged')
+	    or (delivery.parked_at is not null) <> (delivery.state = 'parked')
+	    or (delivery.visible_at = 'infinity') <> coalesce(delivery.leader_event_id <> delivery.event_id, false)
+	    or delivery.has_failed <> (delivery.last_error is not null and delivery.state <> 'acknowledged')
+	    or delivery.is_leading <> (coalesce(delivery.leader_event_id = delivery.event_id, false) and delivery.state = 'pending')
+	    or delivery.state = 'pending' and delivery.leader_event_id is not null and leader.is_leading is not true`
+
 // some is a condition that holds for about one in five deliveries.
 const some = "random() < 0.2"
+
+// anything sets whatever a user may write.
+const anything = `
+	       state = (array['pending', 'acknowledged', 'parked'])[1 + floor(random() * 3)],
+	       attempts = floor(random() * 13),
+	       visible_at = clock_timestamp() + random() * interval '100 ms',
+	       acknowledged_at = case when random() < 0.5 then clock_timestamp() end,
+	       parked_at = case when random() < 0.5 then clock_timestamp() end,
+	       is_in_flight = random() < 0.5,
+	       last_error = case when random() < 0.5 then 'away' end`
 
 // changes are all ways to change what is pending: functions, and statements that a user may write.
 var changes = []string{
@@ -63,6 +86,11 @@ var changes = []string{
 	"update tinydevcrm.deliveries set state = state, visible_at = clock_timestamp(), attempts = floor(random() * 13) where " + some,
 	"update tinydevcrm.deliveries set state = 'acknowledged', is_redelivered = true where " + some,
 	"update tinydevcrm.deliveries set is_gathered = true where id = (select id from tinydevcrm.deliveries order by random() limit 1)",
+	"update tinydevcrm.deliveries set is_gathered = random() < 0.5, " + anything + " where " + some,
+	"update tinydevcrm.deliveries set is_redelivered = random() < 0.5, " + anything + " where " + some,
+	"update tinydevcrm.deliveries set is_redelivered = true, is_gathered = true where " + some,
+	"update tinydevcrm.deliveries set is_redelivered = true where leader_event_id is not null",
+	"update tinydevcrm.deliveries set is_redelivered = true, " + anything + " where leader_event_id is not null",
 	`insert into tinydevcrm.deliveries (subscription_id, event_id)
 	 select subscriptions.id, events.id from tinydevcrm.subscriptions, tinydevcrm.matview_refresh_events as events where ` + some + `
 	     on conflict (event_id, subscription_id, row_number) do update set state = 'parked'`,
@@ -118,8 +146,10 @@ func TestTheQueueIsWhatIsPending(t *testing.T) {
 		})
 	}
 	for ctx.Err() == nil && !t.Failed() {
-		if found := dbtest.Value[string](t, pool, differences); found != "" {
-			t.Errorf("meanwhile: %.2000s", found)
+		for _, wrong := range []string{differences, contradictions} {
+			if found := dbtest.Value[string](t, pool, wrong); found != "" {
+				t.Errorf("meanwhile: %.2000s", found)
+			}
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
