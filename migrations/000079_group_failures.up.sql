@@ -119,6 +119,12 @@ create function tinydevcrm._matview_refresh_events_group()
     volatile
     security definer
     set search_path = pg_catalog, pg_temp
+    -- As in tinydevcrm._matview_refresh_events_fan_out().
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
+    set jit = off
 as $$
 begin
     -- A recovery that finds other rows than before is a message of its own, which carries them.
