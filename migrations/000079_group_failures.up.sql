@@ -36,8 +36,8 @@ create function tinydevcrm._find_leader(
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
-    -- The lock keeps the leader from being received before this transaction ends. Others may join
-    -- it at the same time.
+    -- The lock keeps the leader from being received, or ended by hand, before this transaction ends.
+    -- Others may join it at the same time.
     select deliveries.event_id
       from tinydevcrm.deliveries
       join tinydevcrm.matview_refresh_events as events
@@ -66,7 +66,7 @@ as $$
        and events.error_code is not distinct from (event).error_code
        and events.error_message is not distinct from (event).error_message
      limit 1
-       for key share of deliveries skip locked
+       for share of deliveries skip locked
 $$;
 
 comment on function tinydevcrm._find_leader(bigint, tinydevcrm.matview_refresh_events) is
@@ -162,6 +162,16 @@ create function tinydevcrm._deliveries_lead()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- Its snapshot may be older than one that has joined meanwhile, which would never be received.
+    if old.attempts = 0
+       and current_setting('transaction_isolation') not in ('read committed', 'read uncommitted')
+    then
+        raise exception using
+            errcode = 'serialization_failure',
+            message = format('others may have joined delivery %s', new.id),
+            hint    = 'Retry with the isolation level read committed, or receive it first.';
+    end if;
+
     update tinydevcrm.deliveries
        set state = new.state,
            acknowledged_at = new.acknowledged_at,
@@ -175,7 +185,8 @@ end
 $$;
 
 comment on function tinydevcrm._deliveries_lead() is
-    'Gives the deliveries that another one carries the state of that one.';
+    'Gives the deliveries that another one carries the state of that one. Raises 40001 when others may '
+    'have joined it that a transaction of the isolation level repeatable read does not see.';
 
 create trigger _500_lead
     after update on tinydevcrm.deliveries

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"database/sql"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/lib/pq"
 
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/db"
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/dbtest"
@@ -92,6 +97,7 @@ func TestJoiningFailureIsNotLeftBehind(t *testing.T) {
 			 cross join lateral tinydevcrm._receive_posts(webhooks.subscription_id, 10, '1 minute') as posts`)
 	}
 
+	dbtest.Exec(t, pool, "update tinydevcrm.settings set failure_grouping = '2 seconds'")
 	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('a')")
 	tx, err := pool.BeginTx(t.Context(), nil)
 	if err != nil {
@@ -101,7 +107,8 @@ func TestJoiningFailureIsNotLeftBehind(t *testing.T) {
 	if _, err := tx.ExecContext(t.Context(), "select tinydevcrm.refresh_matview('b')"); err != nil {
 		t.Fatal(db.Explain(err))
 	}
-	dbtest.Exec(t, pool, "update tinydevcrm.deliveries set visible_at = clock_timestamp()")
+	// Until it no longer waits for others.
+	dbtest.Exec(t, pool, "select pg_sleep(extract(epoch from max(visible_at) - clock_timestamp())) from tinydevcrm.deliveries where visible_at < 'infinity'")
 	if got := receive(); len(got) != 0 {
 		t.Fatalf("received %q while another failure joins it", got)
 	}
@@ -115,4 +122,60 @@ func TestJoiningFailureIsNotLeftBehind(t *testing.T) {
 		}
 		return len(got) == 1
 	})
+}
+
+// A user may end a delivery that others join. It takes them along, or is refused where it cannot see them.
+func TestJoiningFailureEndsWithItsLeader(t *testing.T) {
+	pool, _ := newServer(t)
+	dbtest.Exec(t, pool, "create table numbers as select 0 as n")
+	dbtest.Exec(t, pool, "update tinydevcrm.settings set failure_grouping = '1 minute'")
+	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('hook', 'https://example.com/')")
+	for level, want := range map[sql.IsolationLevel]string{
+		sql.LevelReadCommitted:  "acknowledged acknowledged",
+		sql.LevelRepeatableRead: "pending pending",
+	} {
+		dbtest.Exec(t, pool, "delete from tinydevcrm.matview_refresh_events")
+		names := []string{fmt.Sprintf("a%d", level), fmt.Sprintf("b%d", level)}
+		for _, name := range names {
+			dbtest.Exec(t, pool, "create materialized view "+name+" as select 1 / n as n from numbers with no data")
+			dbtest.Exec(t, pool, "select tinydevcrm.watch_matview($1::text::regclass)", name)
+		}
+		dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview($1::text::regclass)", names[0])
+		joining, err := pool.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer joining.Rollback()
+		if _, err := joining.ExecContext(t.Context(), "select tinydevcrm.refresh_matview($1::text::regclass)", names[1]); err != nil {
+			t.Fatal(db.Explain(err))
+		}
+		const end = "update tinydevcrm.deliveries set state = 'acknowledged' where is_leading"
+		ended := make(chan error, 1)
+		go func() {
+			tx, err := pool.BeginTx(t.Context(), &sql.TxOptions{Isolation: level})
+			if err == nil {
+				_, err = tx.ExecContext(t.Context(), end)
+			}
+			if err == nil {
+				err = tx.Commit()
+			} else if tx != nil {
+				tx.Rollback()
+			}
+			ended <- err
+		}()
+		dbtest.Eventually(t, dbtest.Deadline, "it waits for the failure that joins", func() bool {
+			return dbtest.Value[bool](t, pool, "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query = $1)", end)
+		})
+		if err := joining.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		var refusal *pq.Error
+		if err := <-ended; level == sql.LevelReadCommitted && err != nil ||
+			level == sql.LevelRepeatableRead && (!errors.As(err, &refusal) || refusal.Code != "40001") {
+			t.Errorf("%v: %v", level, err)
+		}
+		if got := dbtest.Value[string](t, pool, "select string_agg(state, ' ') from tinydevcrm.deliveries"); got != want {
+			t.Errorf("%v: the deliveries are %s, not %s", level, got, want)
+		}
+	}
 }
