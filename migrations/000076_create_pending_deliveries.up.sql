@@ -186,20 +186,24 @@ begin
             return null;
         end if;
 
-        -- It leaves its group when the one that carried it has ended: it would never be received.
-        update tinydevcrm.deliveries
-           set leader_event_id = null,
-               visible_at = clock_timestamp()
-         where deliveries.id = new.id
-           and deliveries.leader_event_id <> deliveries.event_id
-           and not exists (
-               select
-                 from tinydevcrm.deliveries as leader
-                where leader.event_id = new.leader_event_id
-                  and leader.leader_event_id = new.leader_event_id
-                  and leader.subscription_id = new.subscription_id
-                  and leader.state = 'pending'
-           );
+        -- The lock keeps the one that carries it from ending, and from being carried itself, before this
+        -- transaction ends.
+        perform
+           from tinydevcrm.deliveries as leader
+          where leader.event_id = new.leader_event_id
+            and leader.leader_event_id = new.leader_event_id
+            and leader.subscription_id = new.subscription_id
+            and leader.state = 'pending'
+            for share;
+
+        -- It leaves its group when there is none: it would never be received.
+        if not found then
+            update tinydevcrm.deliveries
+               set leader_event_id = null,
+                   visible_at = clock_timestamp()
+             where deliveries.id = new.id
+               and deliveries.leader_event_id <> deliveries.event_id;
+        end if;
     end if;
 
     insert into tinydevcrm.pending_deliveries (

@@ -179,3 +179,34 @@ func TestJoiningFailureEndsWithItsLeader(t *testing.T) {
 		}
 	}
 }
+
+// A delivery that is made pending by hand stays with the one that carries it, which is not carried itself meanwhile.
+func TestRejoiningDeliveryIsNotLeftBehind(t *testing.T) {
+	pool, _ := newServer(t)
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview('v' || i, 'select 1 as n') from generate_series(1, 3) as i")
+	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('digest', 'https://example.com/', digest => 'hourly')")
+	for _, name := range []string{"v1", "v2", "v3"} {
+		dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview($1::text::regclass)", name)
+	}
+	const nth = "(select id from tinydevcrm.deliveries order by event_id limit 1 offset $1)"
+	dbtest.Exec(t, pool, "update tinydevcrm.deliveries set is_gathered = true where id = "+nth, 1)
+	dbtest.Exec(t, pool, "update tinydevcrm.deliveries set state = 'acknowledged' where id = "+nth, 2)
+	tx, err := pool.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(t.Context(), "update tinydevcrm.deliveries set state = 'pending' where id = "+nth, 2); err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Exec(t, pool, "update tinydevcrm.deliveries set is_gathered = true where id = "+nth, 0)
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if got := dbtest.Value[string](t, pool, `
+		select string_agg(coalesce(leader.is_leading::text, 'none'), ' ' order by delivery.event_id)
+		  from tinydevcrm.deliveries as delivery
+		  left join tinydevcrm.deliveries as leader on leader.event_id = delivery.leader_event_id`); got != "true true true" {
+		t.Errorf("the leaders are %s", got)
+	}
+}
