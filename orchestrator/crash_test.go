@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -48,14 +49,21 @@ func TestNothingIsLostInFiftyCrashes(t *testing.T) {
 	}
 
 	// What a killed orchestrator had received is delivered again after half a minute for the log, and after a
-	// whole minute for webhooks.
+	// whole minute for webhooks. How long all take depends on how many events there were: each refusal holds up its view
+	// for some seconds.
 	start := time.Now()
-	dbtest.Eventually(t, 3*time.Minute, "all is acknowledged", func() bool {
-		var waiting int
-		err := pool.QueryRowContext(t.Context(),
-			"select count(*) from tinydevcrm.deliveries where acknowledged_at is null").Scan(&waiting)
-		return err == nil && waiting == 0
-	})
+	for left := math.MaxInt; left > 0; {
+		dbtest.Eventually(t, 2*time.Minute, fmt.Sprintf("fewer than %d wait", left), func() bool {
+			var waiting int
+			err := pool.QueryRowContext(t.Context(),
+				"select count(*) from tinydevcrm.deliveries where acknowledged_at is null").Scan(&waiting)
+			isLess := err == nil && waiting < left
+			if isLess {
+				left = waiting
+			}
+			return isLess
+		})
+	}
 	t.Logf("crashes: %v; the program was started %d times; all was acknowledged %s later",
 		kinds, service.started(), time.Since(start).Round(time.Second))
 	service.end()
