@@ -150,7 +150,7 @@ comment on function tinydevcrm._is_session_of(regrole) is
 create function tinydevcrm._check_session_of(relation regclass)
     returns void
     language plpgsql
-    stable
+    volatile
     set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -177,7 +177,8 @@ $$;
 comment on function tinydevcrm._check_session_of(regclass) is
     'Raises 42501 unless the session has logged in as the owner of a relation: see '
     'tinydevcrm._is_session_of(). Functions call it before they read, write, index or plan on a '
-    'relation of a user.';
+    'relation of a user. Volatile, so that it sees a relation that was created after the calling '
+    'statement began: names are resolved by what is committed now.';
 
 create function tinydevcrm._lock_own_table(table_name text, lock_mode text)
     returns void

@@ -48,7 +48,7 @@ comment on function tinydevcrm._refuse_name_in_use(text) is
 create function tinydevcrm._check_target(import tinydevcrm.imports)
     returns void
     language plpgsql
-    stable
+    volatile
     set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -111,7 +111,7 @@ begin
      where oid = v_relation;
 
     -- Refused before the file is read, not after it.
-    if (import).mode = 'create' and v_kind is not null then
+    if (import).mode = 'create' and v_relation is not null then
         perform tinydevcrm._refuse_name_in_use(tinydevcrm._target(import));
     end if;
 

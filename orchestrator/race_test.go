@@ -40,6 +40,23 @@ func TestImportsOfOneNameAtOnce(t *testing.T) {
 	}
 }
 
+// An import is told that its name is taken, also when the table was created after its transaction began to look.
+func TestImportOfANameTakenMeanwhile(t *testing.T) {
+	pool, _ := dbtest.Schema(t)
+	importing, err := pool.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer importing.Rollback()
+	if _, err := importing.Exec("select 1"); err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Exec(t, pool, "create table t (a text)")
+	if _, err := importing.Exec("select tinydevcrm.begin_import('t.csv', '{a}', '{1}')"); db.Explain(err).Code != "TD004" {
+		t.Errorf("refused by: %v", err)
+	}
+}
+
 // Dropping a view waits for a running refresh, and neither breaks the other.
 func TestDropWhileRefreshing(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
