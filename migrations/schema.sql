@@ -2255,6 +2255,28 @@ function receive_events(
     )
     -- Receives up to batch_size pending deliveries of your subscription.
 
+function _receive_lines(subscription text, batch_size integer, visibility_timeout interval, max_bytes integer) returns table (
+        delivery_id bigint,
+        event_id bigint,
+        matview text,
+        schedule_id bigint,
+        outcome text,
+        plain_reason text,
+        row_count bigint,
+        added_count bigint,
+        removed_count bigint,
+        updated_count bigint,
+        rows json,
+        is_cut boolean,
+        error_code text,
+        error_message text,
+        reason text,
+        superseded_by bigint,
+        started_at timestamptz,
+        duration interval
+    )
+    -- As tinydevcrm.receive_events(), with what a line of the log says: rows only up to max_bytes, of an error message an eighth of that.
+
 function acknowledge_events(delivery_ids bigint[]) returns bigint
     -- Acknowledges deliveries: they have been handled.
 

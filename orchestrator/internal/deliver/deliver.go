@@ -167,24 +167,16 @@ func (w *Worker) drain(ctx context.Context) (hasFound bool, err error) {
 	}
 }
 
-// receiveEvents does what receive_events() does, without the cost of that function, and does not wait for the
-// disk: when a crash undoes a claim, the delivery is received again. Rows and messages beyond a size are left
-// out.
-const receiveEvents = `
-	select delivery_id, (event).id, (event).matview, (event).schedule_id, (event).outcome,
-	       (event).plain_reason, (event).row_count, (event).added_count, (event).removed_count,
-	       (event).updated_count,
-	       case when octet_length((event).rows::text) <= $4 then tinydevcrm._order_row_columns(event) end,
-	       (event).is_cut or coalesce(octet_length((event).rows::text) > $4, false),
-	       (event).error_code, left((event).error_message, $4 / 8), (event).reason, superseded_by,
-	       (event).started_at, extract(epoch from (event).duration)::double precision
-	  from tinydevcrm._receive_deliveries(tinydevcrm._find_own_subscription($1), $2, make_interval(secs => $3))
-	 where set_config('synchronous_commit', 'off', true) = 'off'`
+const receiveLines = `
+	select delivery_id, event_id, matview, schedule_id, outcome, plain_reason, row_count, added_count, removed_count,
+	       updated_count, rows, is_cut, error_code, error_message, reason, superseded_by, started_at,
+	       extract(epoch from duration)::double precision
+	  from tinydevcrm._receive_lines($1, $2, make_interval(secs => $3), $4)`
 
 // receive handles a batch of events one by one, so that only one is in memory, and returns the numbers of their
 // deliveries.
 func (w *Worker) receive(ctx context.Context) ([]int64, error) {
-	rows, err := w.pool.QueryContext(ctx, receiveEvents, w.subscription, batchSize, visibilityTimeout.Seconds(), maxCarried)
+	rows, err := w.pool.QueryContext(ctx, receiveLines, w.subscription, batchSize, visibilityTimeout.Seconds(), maxCarried)
 	if err != nil {
 		return nil, fmt.Errorf("receive events: %w", err)
 	}
