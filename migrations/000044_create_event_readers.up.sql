@@ -96,6 +96,7 @@ create function tinydevcrm.event_json(
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan
 as $$
 begin
     return (

@@ -174,11 +174,12 @@ declare
     v_views      bigint[];
     v_locked     bigint[];
 begin
-    -- Mostly the views of a few heads fill a batch. When what waits behind them is locked or not due,
-    -- the last pass takes the heads alone, or those of other views would be left out.
+    -- Mostly the views of ten heads fill a batch; one more tells whether there are others. When what
+    -- waits behind them is locked or not due, the last pass takes the heads alone, or those of other
+    -- views would be left out.
     for v_pass in 1 .. 3 loop
         v_head_limit := case
-            when v_pass = 1 then 10
+            when v_pass = 1 then 11
             else least(_lock_due_deliveries.batch_size, 1000000) + 100
         end;
         v_run_length := case when v_pass < 3 then _lock_due_deliveries.run_length else 1 end;

@@ -22,6 +22,7 @@ create function tinydevcrm._gathers(webhook tinydevcrm.webhooks)
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan
 as $$
 begin
     -- What was one post stays one, and rows that are apart stay apart.

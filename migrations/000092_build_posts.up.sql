@@ -6,22 +6,24 @@ create function tinydevcrm._build_webhook_body(
     others        json default null
 )
     returns json
-    language sql
+    language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
 as $$
+begin
     -- Built as text, because json_build_object() has no way to leave a field out.
-    select format(
-               '{%s}',
-               concat_ws(
-                   ', ',
-                   '"type" : ' || to_json(
-                       case when (event).source_id is null then 'matview.' else 'source.' end
-                       || (event).outcome),
-                   '"timestamp" : ' || to_json((event).started_at),
-                   '"superseded_by" : ' || _build_webhook_body.superseded_by,
-                   '"also_' || (event).outcome || '" : ' || _build_webhook_body.others,
-                   '"data" : ' || tinydevcrm.event_json(event)))::json
+    return format(
+        '{%s}',
+        concat_ws(
+            ', ',
+            '"type" : ' || to_json(
+                case when (event).source_id is null then 'matview.' else 'source.' end
+                || (event).outcome),
+            '"timestamp" : ' || to_json((event).started_at),
+            '"superseded_by" : ' || _build_webhook_body.superseded_by,
+            '"also_' || (event).outcome || '" : ' || _build_webhook_body.others,
+            '"data" : ' || tinydevcrm.event_json(event)));
+end
 $$;
 
 comment on function tinydevcrm._build_webhook_body(

@@ -5,6 +5,7 @@ create function tinydevcrm._endpoint_is_due(webhook tinydevcrm.webhooks)
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan
 as $$
 begin
     return case
@@ -173,6 +174,8 @@ create function tinydevcrm._receive_posts(
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan
+    set jit = off
 as $$
 declare
     v_webhook tinydevcrm.webhooks;
