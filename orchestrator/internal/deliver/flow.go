@@ -18,9 +18,11 @@ const (
 	maxFurther = 1536
 	// quickWithin is how fast an endpoint answers that gets more posts at once.
 	quickWithin = time.Second
-	// ahead is how long the posts take that are received before they are posted, and mostAhead how many those are at most.
-	ahead     = 2 * time.Second
-	mostAhead = 256
+	// ahead is how long the posts take that are received before they are posted, mostAhead how many those are at most, and
+	// firstAhead how many while nothing is known of the endpoint: a statement for each few would cost more than they do.
+	ahead      = 2 * time.Second
+	mostAhead  = 256
+	firstAhead = 64
 )
 
 // A flow is how many posts to an endpoint run at once. An endpoint that accepts them quickly gets one more with each
@@ -47,15 +49,16 @@ func newFlow(takeFurther func() bool, giveFurther func()) *flow {
 }
 
 // room is how many deliveries may be received before they are posted, and how many of them of one view, so that there are
-// runs for all posts at once: few while nothing is known of the endpoint.
+// runs for all posts at once.
 func (f *flow) room() (count, length int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	count = 2 * int64(f.limit)
+	count = firstAhead
+	least := 2 * int64(f.limit)
 	if f.took > 0 {
-		count = min(max(int64(f.limit)*int64(ahead/f.took), count), mostAhead)
+		count = min(max(int64(f.limit)*int64(ahead/f.took), least), mostAhead)
 	}
-	return count, count / (2 * int64(f.limit))
+	return count, count / least
 }
 
 // enter waits until one more post may run. The first always may, so each that waits has another one before it.

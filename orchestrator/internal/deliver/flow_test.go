@@ -101,7 +101,7 @@ func TestFlowReceivesAheadWhatIsPostedSoon(t *testing.T) {
 		took          time.Duration
 		count, length int64
 	}{
-		{0, 8, 1},
+		{0, firstAhead, firstAhead / 8},
 		{time.Millisecond, mostAhead, mostAhead / 8},
 		{100 * time.Millisecond, 80, 10},
 		{time.Second, 8, 1},

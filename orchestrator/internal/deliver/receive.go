@@ -89,6 +89,7 @@ func (w *Webhooks) nextDemands() []*demand {
 	for i, d := range w.demands {
 		switch {
 		case !w.bytes.hasRoom(d.service.owner):
+			w.isCrowded = true
 			d.received <- received{}
 			continue
 		case len(taken) > 0 && (d.service.isAlone || len(taken) == maxAsking):

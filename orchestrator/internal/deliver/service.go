@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -61,7 +62,9 @@ func (s *service) run(more <-chan struct{}) (hasServed bool, err error) {
 		}
 	}()
 	for s.ctx.Err() == nil {
-		runs, err := s.receiveRuns()
+		// What ends meanwhile may leave more that is due.
+		wasIdle := s.held.Load() == 0
+		runs, hasAll, err := s.receiveRuns()
 		if err != nil {
 			return hasServed, err
 		}
@@ -74,10 +77,10 @@ func (s *service) run(more <-chan struct{}) (hasServed bool, err error) {
 				return s.postRun(run, received)
 			})
 		}
-		if len(runs) == 0 && s.held.Load() == 0 {
+		if len(runs) == 0 && wasIdle {
 			return hasServed, nil
 		}
-		s.awaitRoom(more)
+		s.awaitRoom(more, hasAll)
 	}
 	return hasServed, nil
 }
@@ -90,18 +93,21 @@ func (s *service) leave(count int) {
 	}
 }
 
-// awaitRoom waits until a run has ended, or until more is due and there is room for it. Runs that end together are
-// followed by those of one statement.
-func (s *service) awaitRoom(more <-chan struct{}) {
+// awaitRoom waits until a run has ended, the last one where all that was due has been received, or until more is due and
+// there is room for it. Runs that end together are followed by those of one statement.
+func (s *service) awaitRoom(more <-chan struct{}, hasAll bool) {
 	before := s.held.Load()
 	if room, _ := s.flow.room(); before >= room {
 		more = nil
 	}
-	select {
-	case <-s.ended:
-	case <-more:
-	case <-s.ctx.Done():
-		return
+	for waits := true; waits; waits = hasAll && s.held.Load() > 0 {
+		select {
+		case <-s.ended:
+		case <-more:
+			hasAll = false
+		case <-s.ctx.Done():
+			return
+		}
 	}
 	others := time.NewTimer(gatherRunsWithin)
 	defer others.Stop()
@@ -115,20 +121,20 @@ func (s *service) awaitRoom(more <-chan struct{}) {
 }
 
 // receiveRuns receives runs, each the next deliveries of one view in order: none while the owner has used their share of
-// the bytes, or while as many as possible are held.
-func (s *service) receiveRuns() ([][]post, error) {
+// the bytes, or while as many as possible are held. It reports whether these are fewer than could be received.
+func (s *service) receiveRuns() (runs [][]post, hasAll bool, err error) {
 	length := s.runLength.Load()
 	room, most := s.flow.room()
 	free := room - s.held.Load()
 	if free <= 0 {
-		return nil, nil
+		return nil, false, nil
 	}
-	posts, err := s.receive(s, free, min(length, most))
+	most = min(length, most)
+	posts, err := s.receive(s, free, most)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	s.runLength.CompareAndSwap(length, min(2*length, longestRun))
-	var runs [][]post
 	places := make(map[int64]int)
 	for _, p := range posts {
 		place, isKnown := places[p.matviewID]
@@ -139,7 +145,9 @@ func (s *service) receiveRuns() ([][]post, error) {
 		}
 		runs[place] = append(runs[place], p)
 	}
-	return runs, nil
+	isFull := func(run []post) bool { return int64(len(run)) == most }
+	hasAll = 0 < len(posts) && int64(len(posts)) < free && !slices.ContainsFunc(runs, isFull)
+	return runs, hasAll, nil
 }
 
 // postRun posts the deliveries of a view one after another. At the first that fails, or when it is too late to start

@@ -71,6 +71,28 @@ func TestEndpointsReceiveAndRecordTogether(t *testing.T) {
 	}
 }
 
+// What follows a run that is recorded while the endpoint receives is posted at once, not when we look for it again.
+func TestNothingWaitsBehindARunThatEndsMeanwhile(t *testing.T) {
+	dbtest.SameOnEveryServer(t)
+	const within = 3 * time.Second // we look each five seconds
+	pool := dbtest.NewMigrated(t).Open()
+	defer pool.Close()
+	dbtest.Exec(t, pool, "select tinydevcrm.create_matview(name, 'select 1 as one', 'always') from unnest('{one,many}'::text[]) as name")
+	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('w', 'http://localhost/')")
+	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('one')")
+	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('many') from generate_series(1, 9)")
+	// It answers what was due when it began.
+	whole := dbtest.Value[string](t, pool, "select pg_get_functiondef('tinydevcrm._receive_posts_of'::regproc)")
+	dbtest.Exec(t, pool, strings.Replace(whole, "    end loop;\nend\n", "    end loop;\n    perform pg_sleep(0.3);\nend\n", 1))
+	startWebhooks(t, pool, func(_ context.Context, _ webhook.Endpoint, message webhook.Message) error {
+		if strings.Contains(string(message.Body), `.many"`) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		return nil
+	}, nil)
+	dbtest.Eventually(t, within, "all is posted", func() bool { return pending(t, pool) == 0 })
+}
+
 // A delivery that its owner has locked is recorded later, and all others at once.
 func TestALockedDeliveryHoldsUpItselfAlone(t *testing.T) {
 	dbtest.SameOnEveryServer(t)

@@ -57,13 +57,15 @@ type Webhooks struct {
 	logger *slog.Logger
 
 	endpoints sync.WaitGroup
-	// ended wakes Run when an endpoint has been served: more may be due by then.
+	// ended wakes Run when an endpoint has been served, and others or what is due for it have waited for that.
 	ended chan int64
 	mu    sync.Mutex
 	// busy are the endpoints that are being served. A signal says that more is due.
 	busy map[int64]chan struct{}
 	// places are the shares of endpoints that are being served, bytes those of messages in progress.
 	places, bytes shares
+	// isCrowded is whether an endpoint was due for which there was no place, or for whose messages there was none.
+	isCrowded bool
 	// further are the shares of posts that run besides the first one of each endpoint.
 	further shares
 	// demands are the endpoints that wait to receive. receiving is by how many statements they do that at once, at most
@@ -188,6 +190,7 @@ func (w *Webhooks) take(e endpoint) chan struct{} {
 		return nil
 	}
 	if !w.places.hasRoom(e.owner) {
+		w.isCrowded = true
 		return nil
 	}
 	more := make(chan struct{}, 1)
@@ -202,6 +205,7 @@ func (w *Webhooks) release(e endpoint, hasServed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	id := e.subscriptionID
+	isAwaited := w.isCrowded || len(w.busy[id]) > 0
 	delete(w.busy, id)
 	w.places.add(e.owner, -1)
 	if !hasServed {
@@ -212,6 +216,10 @@ func (w *Webhooks) release(e endpoint, hasServed bool) {
 		return
 	}
 	delete(w.backingOff, id)
+	if !isAwaited {
+		return
+	}
+	w.isCrowded = false
 	select {
 	case w.ended <- id:
 	default:
