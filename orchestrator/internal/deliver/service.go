@@ -93,16 +93,23 @@ func (s *service) leave(count int) {
 	}
 }
 
-// awaitRoom waits until a run has ended, the last one where all that was due has been received, or until more is due and
-// there is room for it. Runs that end together are followed by those of one statement.
+// awaitRoom waits until a run has ended, for a short time also for the others where all that was due has been received, or
+// until more is due and there is room for it. Runs that end together are followed by those of one statement.
 func (s *service) awaitRoom(more <-chan struct{}, hasAll bool) {
 	before := s.held.Load()
 	if room, _ := s.flow.room(); before >= room {
 		more = nil
 	}
+	// More may be due behind a run that has ended: it does not wait for a slow one of another view.
+	var late <-chan time.Time
 	for waits := true; waits; waits = hasAll && s.held.Load() > 0 {
 		select {
 		case <-s.ended:
+			if late == nil {
+				late = time.After(gatherAllWithin)
+			}
+		case <-late:
+			hasAll = false
 		case <-more:
 			hasAll = false
 		case <-s.ctx.Done():

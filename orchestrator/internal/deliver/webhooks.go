@@ -23,6 +23,8 @@ const (
 	runWithin  = 2 * time.Second
 	// gatherRunsWithin is how long the end of a run waits for others.
 	gatherRunsWithin = 5 * time.Millisecond
+	// gatherAllWithin is how long it waits for all others where nothing more was due.
+	gatherAllWithin = 100 * time.Millisecond
 	// maxEndpoints is how many endpoints are served at once, shared among their owners. One that hangs takes
 	// no more than its own place.
 	maxEndpoints = 512
