@@ -5,6 +5,8 @@ create function tinydevcrm._endpoint_is_due(webhook tinydevcrm.webhooks)
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
+    -- Most have nothing pending: to learn that would read the whole queue where a few have very much.
+    set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
 as $$
 begin
