@@ -22,6 +22,7 @@ create function tinydevcrm._gathers(webhook tinydevcrm.webhooks)
     language plpgsql
     stable
     set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
 as $$
 begin

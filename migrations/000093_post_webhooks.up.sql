@@ -61,14 +61,16 @@ comment on function tinydevcrm._is_served(tinydevcrm.webhooks, tinydevcrm.subscr
     'without a mail server. Null without a webhook.';
 
 create function tinydevcrm._list_due_webhooks()
-    returns table (subscription_id bigint, name text, owner oid)
+    returns table (subscription_id bigint, name text, owner oid, has_refused boolean)
     language sql
     volatile
     set search_path = pg_catalog, pg_temp
 as $$
     select subscriptions.id,
            subscriptions.name,
-           subscriptions.owner
+           subscriptions.owner,
+           webhooks.failure_count > 0
+           or coalesce(webhooks.rate_limited_until > clock_timestamp() - interval '1 hour', false)
       from tinydevcrm.webhooks
       join tinydevcrm.subscriptions
         on subscriptions.id = webhooks.subscription_id
@@ -78,7 +80,8 @@ as $$
 $$;
 
 comment on function tinydevcrm._list_due_webhooks() is
-    'The webhooks that have deliveries to post now, and that the caller may serve. Owners take turns.';
+    'The webhooks that have deliveries to post now, and that the caller may serve. Owners take turns. '
+    'has_refused is whether the last post failed, or the endpoint has asked to wait within the last hour.';
 
 create function tinydevcrm._claim_probe(subscription_id bigint, visibility_timeout interval)
     returns interval
@@ -176,6 +179,7 @@ create function tinydevcrm._receive_posts(
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
     set jit = off
 as $$

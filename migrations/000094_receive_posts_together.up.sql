@@ -25,6 +25,7 @@ create function tinydevcrm._receive_posts_of(
     language plpgsql
     volatile
     set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
     set jit = off
     -- It skips what others have locked, but to gather or park deliveries may wait for those that they

@@ -2657,7 +2657,7 @@ function _endpoint_is_due(webhook webhooks) returns boolean
 function _is_served(webhook webhooks, subscription subscriptions) returns boolean
     -- Whether a webhook is posted to, and the caller may do that: none that is paused, and no e-mails without a mail server.
 
-function _list_due_webhooks() returns table (subscription_id bigint, name text, owner oid)
+function _list_due_webhooks() returns table (subscription_id bigint, name text, owner oid, has_refused boolean)
     -- The webhooks that have deliveries to post now, and that the caller may serve.
 
 function _claim_probe(subscription_id bigint, visibility_timeout interval) returns interval

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(27);
+select plan(29);
 
 create schema "My Data";
 set local search_path = "My Data", public;
@@ -30,7 +30,9 @@ select is_empty(
 
 select is_empty('select * from tinydevcrm._list_due_webhooks()', 'without an event no webhook is due');
 select tinydevcrm.refresh_matview('v');
-select is((select name from tinydevcrm._list_due_webhooks()), 'hook', 'with an event a webhook is due');
+select is(
+    (select array[name, has_refused::text] from tinydevcrm._list_due_webhooks()), '{hook,false}',
+    'with an event a webhook is due');
 select throws_ok(
     $$ select tinydevcrm.create_webhook('other', null) $$, 'TD007', null,
     'a webhook without a URL is refused');
@@ -85,6 +87,7 @@ select tinydevcrm._limit_webhook_rate(subscription_id, '1 hour')
 select is_empty('select * from tinydevcrm._list_due_webhooks()', 'a rate limited webhook is not due');
 update tinydevcrm.webhooks
    set rate_limited_until = clock_timestamp();
+select ok((select has_refused from tinydevcrm._list_due_webhooks()), 'later it is due, and has refused lately');
 
 select tinydevcrm._disable_webhook(subscription_id, 'it is gone')
   from tinydevcrm._list_due_webhooks();
@@ -166,6 +169,27 @@ select is(
     'the webhook is switched off all the same');
 select throws_ok(
     $$ select tinydevcrm.reject_event(-1) $$, 'TD001', null, 'reject_event() does raise TD001 for it');
+
+-- A few webhooks have very much to post, and most nothing.
+select tinydevcrm.create_webhook('busy', 'https://example.com/busy');
+insert into tinydevcrm.matview_refresh_events (
+           owner, matview_id, matview, outcome, is_notified, method, row_count, started_at, duration)
+select owner, id, relation::text, 'refreshed', true, 'plain', 1, clock_timestamp(), '0 s'
+  from tinydevcrm.matviews, generate_series(1, 5000)
+ where relation = 'v'::regclass;
+select tinydevcrm.create_webhook('idle ' || i, 'https://example.com/') from generate_series(1, 10) as i;
+analyze tinydevcrm.pending_deliveries;
+create temporary view queue as
+select seq_tup_read
+  from pg_stat_xact_user_tables
+ where relid = 'tinydevcrm.pending_deliveries'::regclass;
+create temporary table before as
+select seq_tup_read
+  from queue;
+select count(*) from tinydevcrm._list_due_webhooks();
+select is(
+    (select queue.seq_tup_read - before.seq_tup_read from queue, before), 0::bigint,
+    'to find out what is due does not read the whole queue');
 
 select * from finish();
 

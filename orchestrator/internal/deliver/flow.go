@@ -19,10 +19,12 @@ const (
 	// quickWithin is how fast an endpoint answers that gets more posts at once.
 	quickWithin = time.Second
 	// ahead is how long the posts take that are received before they are posted, mostAhead how many those are at most, and
-	// firstAhead how many while nothing is known of the endpoint: a statement for each few would cost more than they do.
-	ahead      = 2 * time.Second
-	mostAhead  = 256
-	firstAhead = 64
+	// firstAhead how many while it is not known how long they take: a statement for each few would cost more than they do.
+	// Of an endpoint that has refused lately they are few, because each that is not posted is given back.
+	ahead             = 2 * time.Second
+	mostAhead         = 256
+	firstAhead        = 64
+	firstAfterRefusal = 2 * firstLanes
 )
 
 // A flow is how many posts to an endpoint run at once. An endpoint that accepts them quickly gets one more with each
@@ -32,6 +34,7 @@ type flow struct {
 	// it back.
 	takeFurther func() bool
 	giveFurther func()
+	firstAhead  int64
 
 	mu      sync.Mutex
 	limit   float64
@@ -44,8 +47,12 @@ type flow struct {
 	halvedAt time.Time
 }
 
-func newFlow(takeFurther func() bool, giveFurther func()) *flow {
-	return &flow{takeFurther: takeFurther, giveFurther: giveFurther, limit: firstLanes}
+func newFlow(takeFurther func() bool, giveFurther func(), hasRefused bool) *flow {
+	f := &flow{takeFurther: takeFurther, giveFurther: giveFurther, firstAhead: firstAhead, limit: firstLanes}
+	if hasRefused {
+		f.firstAhead = firstAfterRefusal
+	}
+	return f
 }
 
 // room is how many deliveries may be received before they are posted, and how many of them of one view, so that there are
@@ -53,7 +60,7 @@ func newFlow(takeFurther func() bool, giveFurther func()) *flow {
 func (f *flow) room() (count, length int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	count = firstAhead
+	count = f.firstAhead
 	least := 2 * int64(f.limit)
 	if f.took > 0 {
 		count = min(max(int64(f.limit)*int64(ahead/f.took), least), mostAhead)

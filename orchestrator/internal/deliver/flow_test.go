@@ -8,7 +8,7 @@ import (
 	"github.com/yingw787/tinydevcrm-mvp/orchestrator/internal/webhook"
 )
 
-func freeFlow() *flow { return newFlow(func() bool { return true }, func() {}) }
+func freeFlow() *flow { return newFlow(func() bool { return true }, func() {}, false) }
 
 // lanes is how many posts may run at once now.
 func (f *flow) lanes() int {
@@ -81,7 +81,7 @@ func TestFlowIsHalvedByOverload(t *testing.T) {
 
 // The first post needs no place; others wait until one ends.
 func TestFlowWaitsForPlaces(t *testing.T) {
-	f := newFlow(func() bool { return false }, func() { t.Error("a place is given back that was not taken") })
+	f := newFlow(func() bool { return false }, func() { t.Error("a place is given back that was not taken") }, false)
 	f.enter()
 	entered := make(chan struct{})
 	go func() { f.enter(); close(entered) }()
@@ -99,15 +99,18 @@ func TestFlowWaitsForPlaces(t *testing.T) {
 func TestFlowReceivesAheadWhatIsPostedSoon(t *testing.T) {
 	for _, test := range []struct {
 		took          time.Duration
+		hasRefused    bool
 		count, length int64
 	}{
-		{0, firstAhead, firstAhead / 8},
-		{time.Millisecond, mostAhead, mostAhead / 8},
-		{100 * time.Millisecond, 80, 10},
-		{time.Second, 8, 1},
-		{10 * time.Second, 8, 1},
+		{0, false, firstAhead, firstAhead / 8},
+		{0, true, 8, 1},
+		{time.Millisecond, false, mostAhead, mostAhead / 8},
+		{time.Millisecond, true, mostAhead, mostAhead / 8},
+		{100 * time.Millisecond, false, 80, 10},
+		{time.Second, false, 8, 1},
+		{10 * time.Second, false, 8, 1},
 	} {
-		f := freeFlow()
+		f := newFlow(func() bool { return true }, func() {}, test.hasRefused)
 		f.took = test.took
 		if count, length := f.room(); count != test.count || length != test.length {
 			t.Errorf("%d deliveries, %d of a view, ahead of posts that take %s, want %d and %d",

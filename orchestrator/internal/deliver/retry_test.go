@@ -22,7 +22,7 @@ const (
 		$$ begin perform nextval('public.attempts'); raise exception 'no' using errcode = '%s'; end $$`
 	webhooksFail = `
 		create or replace function tinydevcrm._list_due_webhooks()
-		    returns table (subscription_id bigint, name text, owner oid) language plpgsql as
+		    returns table (subscription_id bigint, name text, owner oid, has_refused boolean) language plpgsql as
 		$$ begin perform nextval('public.attempts'); raise exception 'no'; end $$`
 	postsFail = `
 		create or replace function tinydevcrm._receive_posts(subscription_id bigint, batch_size integer, visibility_timeout interval, run_length integer default null, shares_bodies boolean default false)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -45,7 +46,7 @@ func newService(w *Webhooks, e endpoint, ctx, posting context.Context) *service 
 		endpoint: e,
 		ctx:      ctx,
 		posting:  posting,
-		flow:     newFlow(func() bool { return w.takeFurther(e.owner) }, func() { w.giveFurther(e.owner) }),
+		flow:     newFlow(func() bool { return w.takeFurther(e.owner) }, func() { w.giveFurther(e.owner) }, e.hasRefused),
 		ended:    make(chan struct{}, 1),
 	}
 	s.runLength.Store(firstRun)
@@ -234,6 +235,12 @@ func (s *service) attempt(p post) error {
 	return failure
 }
 
+// stop keeps what has been received until now from being posted.
+func (s *service) stop() {
+	now := time.Now()
+	s.stoppedAt.Store(&now)
+}
+
 // comeBack notes that the endpoint was down until now.
 func (s *service) comeBack(downSince time.Time, waiting int64) {
 	s.isBack.Store(true)
@@ -244,6 +251,9 @@ func (s *service) comeBack(downSince time.Time, waiting int64) {
 // refuse records the refusal of a post. SQL decides what follows from it.
 func (s *service) refuse(p post, refusal *webhook.Refusal) error {
 	s.logger.Debug("webhook refused", "subscription", s.name, "message_id", p.message.ID, "reason", refusal.Reason)
+	if refusal.Status == http.StatusGone || refusal.RetryAfter > 0 {
+		s.stop() // also while that is being recorded
+	}
 	var stopped sql.Null[string]
 	if err := s.record("record a refusal", func(ctx context.Context) error {
 		return s.pool.QueryRowContext(ctx,
@@ -254,8 +264,7 @@ func (s *service) refuse(p post, refusal *webhook.Refusal) error {
 		return err
 	}
 	if stopped.Valid {
-		now := time.Now()
-		s.stoppedAt.Store(&now)
+		s.stop()
 	}
 	switch stopped.V {
 	case "down":

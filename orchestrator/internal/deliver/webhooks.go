@@ -146,14 +146,16 @@ func (w *Webhooks) Run(ctx context.Context, wake <-chan int64) error {
 type endpoint struct {
 	subscriptionID, owner int64
 	name                  string
+	// hasRefused is whether it has refused lately.
+	hasRefused bool
 }
 
-func (e *endpoint) fields() []any { return []any{&e.subscriptionID, &e.name, &e.owner} }
+func (e *endpoint) fields() []any { return []any{&e.subscriptionID, &e.name, &e.owner, &e.hasRefused} }
 
 // serveDue starts to serve the endpoints that have something due and are not being served.
 func (w *Webhooks) serveDue(ctx, posting context.Context) error {
 	due, err := db.Collect(ctx, w.pool, "look for webhooks", (*endpoint).fields,
-		"select subscription_id, name, owner::bigint from tinydevcrm._list_due_webhooks()")
+		"select subscription_id, name, owner::bigint, has_refused from tinydevcrm._list_due_webhooks()")
 	if err != nil {
 		return err
 	}
