@@ -6,6 +6,7 @@ create function tinydevcrm._list_heads(subscription_id bigint)
     stable
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
+    set jit = off
 as $$
     with recursive heads as (
         select -1::bigint as matview_id,

@@ -11,6 +11,7 @@ create function tinydevcrm._find_delivery_before(
     stable
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
+    set jit = off
 as $$
     select coalesce(deliveries.leader_event_id, deliveries.event_id)
       from tinydevcrm.pending_deliveries as pending

@@ -24,6 +24,7 @@ create function tinydevcrm._gathers(webhook tinydevcrm.webhooks)
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
+    set jit = off
 as $$
 begin
     -- What was one post stays one, and rows that are apart stay apart.

@@ -8,6 +8,7 @@ create function tinydevcrm._endpoint_is_due(webhook tinydevcrm.webhooks)
     -- Most have nothing pending: to learn that would read the whole queue where a few have very much.
     set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
+    set jit = off
 as $$
 begin
     return case

@@ -133,6 +133,7 @@ create function tinydevcrm._lock_accepted(delivery_ids bigint[])
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
     set plan_cache_mode = force_generic_plan
+    set jit = off
 as $$
 declare
     v_locked record;

@@ -2,7 +2,7 @@
 
 begin;
 
-select plan(22);
+select plan(23);
 
 select is_empty(
     $$ select p.oid::regprocedure
@@ -26,6 +26,14 @@ select is_empty(
               '_deliveries_set_ended', '_deliveries_set_visible', '_table_changes_record'
           ) $$,
     'every function pins its search_path, but those that run a caller''s SQL, commit, or run for each row or statement');
+
+select is_empty(
+    $$ select p.oid::regprocedure
+         from pg_proc p
+        where p.pronamespace = 'tinydevcrm'::regnamespace
+          and 'enable_seqscan=off' = any (p.proconfig)
+          and 'jit=off' <> all (p.proconfig) $$,
+    'where scans are off, plans without another way seem so expensive that they would be compiled');
 
 select is_empty(
     $$ select p.oid::regprocedure
