@@ -23,7 +23,7 @@ const (
 	// Of an endpoint that has refused lately they are few, because each that is not posted is given back.
 	ahead             = 2 * time.Second
 	mostAhead         = 256
-	firstAhead        = 64
+	firstAhead        = 32
 	firstAfterRefusal = 2 * firstLanes
 )
 
