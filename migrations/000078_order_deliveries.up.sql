@@ -175,7 +175,7 @@ declare
     v_views      bigint[];
     v_locked     bigint[];
 begin
-    -- Mostly the views of ten heads fill a batch; one more tells whether there are others. When what
+    -- Mostly the views of ten heads fill a batch; one more shows whether there are others. When what
     -- waits behind them is locked or not due, the last pass takes the heads alone, or those of other
     -- views would be left out.
     for v_pass in 1 .. 3 loop

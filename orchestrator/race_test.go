@@ -40,7 +40,7 @@ func TestImportsOfOneNameAtOnce(t *testing.T) {
 	}
 }
 
-// An import is told that its name is taken, also when the table was created after its transaction began to look.
+// An import is refused because its name is in use, also when the table was created after its transaction began.
 func TestImportOfANameTakenMeanwhile(t *testing.T) {
 	pool, _ := dbtest.Schema(t)
 	importing, err := pool.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})

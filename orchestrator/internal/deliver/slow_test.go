@@ -17,10 +17,7 @@ func TestNothingWaitsForAPostOfAnotherView(t *testing.T) {
 	const within = 2 * time.Second // we look each five seconds
 	t.Run("an event during a post", func(t *testing.T) {
 		t.Parallel()
-		pool := dbtest.NewMigrated(t).Open()
-		defer pool.Close()
-		dbtest.Exec(t, pool, "select tinydevcrm.create_matview(name, 'select 1 as one', 'always') from unnest('{quick,slow}'::text[]) as name")
-		dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('w', 'http://localhost/')")
+		pool := openWithWebhook(t, "quick", "slow")
 		dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview(name) from unnest('{quick,slow}'::text[]) as name")
 		arrived, isRecorded := make(chan struct{}, 10), make(chan struct{})
 		startWebhooks(t, pool, func(ctx context.Context, _ webhook.Endpoint, message webhook.Message) error {
@@ -42,10 +39,7 @@ func TestNothingWaitsForAPostOfAnotherView(t *testing.T) {
 	})
 	t.Run("the rest of a long run", func(t *testing.T) {
 		t.Parallel()
-		pool := dbtest.NewMigrated(t).Open()
-		defer pool.Close()
-		dbtest.Exec(t, pool, "select tinydevcrm.create_matview(name, 'select 1 as one', 'always') from unnest('{many,slow,third}'::text[]) as name")
-		dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('w', 'http://localhost/')")
+		pool := openWithWebhook(t, "many", "slow", "third")
 		dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('many') from generate_series(1, 30)")
 		dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('slow')")
 		wake := make(chan int64, 1)

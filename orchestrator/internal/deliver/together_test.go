@@ -28,6 +28,18 @@ func startWebhooks(t *testing.T, pool *sql.DB, post deliver.PostFunc, wake <-cha
 	})
 }
 
+// openWithWebhook opens a database of its own with these views, whose events a webhook gets.
+func openWithWebhook(t *testing.T, views ...string) *sql.DB {
+	t.Helper()
+	pool := dbtest.NewMigrated(t).Open()
+	t.Cleanup(func() { pool.Close() })
+	for _, view := range views {
+		dbtest.Exec(t, pool, "select tinydevcrm.create_matview($1, 'select 1 as one', 'always')", view)
+	}
+	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('w', 'http://localhost/')")
+	return pool
+}
+
 func pending(t *testing.T, pool *sql.DB) int {
 	return dbtest.Value[int](t, pool, "select count(*) from tinydevcrm.deliveries where acknowledged_at is null")
 }
@@ -75,10 +87,7 @@ func TestEndpointsReceiveAndRecordTogether(t *testing.T) {
 func TestNothingWaitsBehindARunThatEndsMeanwhile(t *testing.T) {
 	dbtest.SameOnEveryServer(t)
 	const within = 3 * time.Second // we look each five seconds
-	pool := dbtest.NewMigrated(t).Open()
-	defer pool.Close()
-	dbtest.Exec(t, pool, "select tinydevcrm.create_matview(name, 'select 1 as one', 'always') from unnest('{one,many}'::text[]) as name")
-	dbtest.Exec(t, pool, "select tinydevcrm.create_webhook('w', 'http://localhost/')")
+	pool := openWithWebhook(t, "one", "many")
 	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('one')")
 	dbtest.Exec(t, pool, "select tinydevcrm.refresh_matview('many') from generate_series(1, 9)")
 	// It answers what was due when it began.
